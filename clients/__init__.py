@@ -1,0 +1,1 @@
+"""Cameras to detections, in the order a frame travels: source, gate, schedule, infer, track, sink."""

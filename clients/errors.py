@@ -1,0 +1,48 @@
+"""Every error this package raises on purpose; foreign ones are translated once, at the seam.
+
+    FleetError
+    ├── ConfigError             the configuration cannot be used; says which key, what was expected, what came
+    ├── SourceError             a camera cannot be opened, read or decoded
+    ├── InferenceError          one request failed; the run goes on
+    │   ├── ServerUnavailable   nobody answers at the server's address
+    │   ├── RequestTimeout      no answer within the request's time; its slot stays quarantined
+    │   ├── RequestRejected     the server's queue policy refused the request
+    │   └── ModelError          the server answered with an error, or with something that is not the contract
+    └── SinkError               a result cannot be written
+"""
+
+
+class FleetError(Exception):
+    """Base of all errors of this project that a user can act on; its text is one line."""
+
+
+class ConfigError(FleetError):
+    """The configuration cannot be used."""
+
+
+class SourceError(FleetError):
+    """A camera cannot be opened, read or decoded."""
+
+
+class InferenceError(FleetError):
+    """One inference request failed."""
+
+
+class ServerUnavailable(InferenceError):
+    """Nobody answers at the server's address."""
+
+
+class RequestTimeout(InferenceError):
+    """No answer came within the request's time."""
+
+
+class RequestRejected(InferenceError):
+    """The server's queue policy refused the request."""
+
+
+class ModelError(InferenceError):
+    """The server answered with an error, or with something that breaks the contract."""
+
+
+class SinkError(FleetError):
+    """A result cannot be written."""
