@@ -1,14 +1,14 @@
 """Every error this package raises on purpose; foreign ones are translated once, at the seam.
 
-    FleetError
-    ├── ConfigError             the configuration cannot be used; says which key, what was expected, what came
-    ├── SourceError             a camera cannot be opened, read or decoded
-    ├── InferenceError          one request failed; the run goes on
-    │   ├── ServerUnavailable   nobody answers at the server's address
-    │   ├── RequestTimeout      no answer within the request's time; its slot stays quarantined
-    │   ├── RequestRejected     the server's queue policy refused the request
-    │   └── ModelError          the server answered with an error, or with something that is not the contract
-    └── SinkError               a result cannot be written
+FleetError
+├── ConfigError             the configuration cannot be used; says which key, what was expected, what came
+├── SourceError             a camera cannot be opened, read or decoded
+├── InferenceError          one request failed; the run goes on
+│   ├── ServerUnavailable   nobody answers at the server's address
+│   ├── RequestTimeout      no answer within the request's time; its slot stays quarantined
+│   ├── RequestRejected     the server's queue policy refused the request
+│   └── ModelError          the server answered with an error, or with something that is not the contract
+└── SinkError               a result cannot be written
 """
 
 

@@ -160,7 +160,11 @@ class StreamSpec:
             raise ValueError(
                 f"a camera id is 1 to 64 of A-Z a-z 0-9 . _ - and starts with a letter or digit, got {self.stream_id!r}"
             )
-        for name, value in (("max_fps", self.max_fps), ("weight", self.weight), ("max_age_ms", self.max_age_ms)):
+        for name, value in (
+            ("max_fps", self.max_fps),
+            ("weight", self.weight),
+            ("max_age_ms", self.max_age_ms),
+        ):
             if not value > 0:
                 raise ValueError(f"{self.stream_id}: {name} must be positive, got {value}")
 
@@ -171,4 +175,4 @@ def parse_tier(name: str) -> Tier:
     for tier in Tier:
         if stem in (tier.value, tier.name.lower()):
             return tier
-    raise ValueError(f"unknown tier {name!r}; the tiers are {', '.join(Tier)}")
+    raise ValueError(f"expected one of {', '.join(Tier)}, got {name!r}")

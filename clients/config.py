@@ -1,0 +1,307 @@
+"""The one configuration file: read once, checked whole, every complaint a line that names its key.
+
+`system`, `model`, `optimization` and `monitoring` are the article's sections and keep its spelling; `triton`,
+`cameras` and `sinks` are ours, as is every key whose description does not say otherwise.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from clients.errors import ConfigError
+from clients.types import Canvas, StreamSpec, Thresholds, Tier, parse_tier
+
+TransportName = Literal["auto", "shm", "grpc", "jpeg"]
+Runtime = Literal["openvino", "tensorrt"]
+ParsedTier = Annotated[Tier, BeforeValidator(lambda v: v if isinstance(v, Tier) else parse_tier(str(v)))]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class System(_Section):
+    """How many cameras, how often, how large a batch."""
+
+    max_streams: int = Field(50, ge=1, le=1000, description="More cameras than this is an error.")
+    target_fps: float = Field(25, gt=0, le=240, description="Inferences per second a camera may ask for, at most.")
+    max_batch_size: int = Field(16, ge=1, le=128, description="No model forms a larger batch than this.")
+    min_batch_size: int = Field(4, ge=1, le=128, description="The in-flight window is never smaller than this.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> System:
+        if self.min_batch_size > self.max_batch_size:
+            raise ValueError(
+                f"min_batch_size must not exceed max_batch_size, got {self.min_batch_size} > {self.max_batch_size}"
+            )
+        return self
+
+
+class Model(_Section):
+    """Which tiers of YOLO12, and what counts as a detection."""
+
+    default: ParsedTier = Field(Tier.M, description="Tier of a camera that names none.")
+    fallback: ParsedTier = Field(Tier.N, description="Tier used where the wanted one has not been exported.")
+    high_precision: ParsedTier = Field(Tier.X, description="Tier for difficult scenes.")
+    confidence: float = Field(0.25, ge=0, le=1, description="Least score of a detection.")
+    iou: float = Field(0.7, ge=0, le=1, description="Largest overlap of two boxes of one class.")
+    canvas: str = Field("640x384", description="Size that is inferred; the exported models must have the same.")
+
+    @field_validator("canvas")
+    @classmethod
+    def _canvas(cls, value: str) -> str:
+        return str(Canvas.parse(value))
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        """The tiers named by default, fallback and high_precision, smallest first, each once."""
+        return tuple(tier for tier in Tier if tier in (self.default, self.fallback, self.high_precision))
+
+
+class Optimization(_Section):
+    """What may be saved."""
+
+    enable_dynamic_batching: bool = Field(True, description="Let Triton merge the requests of all cameras.")
+    enable_memory_optimization: bool = Field(True, description="Skip frames similar to the last inferred one.")
+    enable_model_switching: bool = Field(True, description="Choose n, m or x per frame, where several are exported.")
+    resolution_scaling: bool = Field(
+        True, description="Scale frames above max_resolution before they are sent as JPEG."
+    )
+    max_resolution: str = Field("1280x720", description="WIDTHxHEIGHT in pixels.")
+    similarity_threshold: float = Field(0.95, gt=0, le=1, description="A frame at least this similar is skipped.")
+    max_skip_s: float = Field(0.8, gt=0, le=10, description="A camera is inferred at least this often, similar or not.")
+
+    @field_validator("max_resolution")
+    @classmethod
+    def _resolution(cls, value: str) -> str:
+        width, times, height = value.lower().partition("x")
+        if not (times and width.isdigit() and height.isdigit() and int(width) >= 32 and int(height) >= 32):
+            raise ValueError(f"must be WIDTHxHEIGHT in pixels, each at least 32, such as 1280x720, got {value!r}")
+        return f"{int(width)}x{int(height)}"
+
+    @property
+    def max_size_px(self) -> tuple[int, int]:
+        """(width, height) of `max_resolution`."""
+        width, height = self.max_resolution.split("x")
+        return int(width), int(height)
+
+
+class Monitoring(_Section):
+    """What is watched."""
+
+    gpu_utilization_threshold: float = Field(80, gt=0, le=100, description="Percent; above it a warning is logged.")
+    check_interval: float = Field(5, gt=0, le=3600, description="Seconds between two looks at the GPU and the server.")
+
+
+class Triton(_Section):
+    """Where the inference server is; by default the embedded one is started."""
+
+    url: str | None = Field(None, description="host:port of a running Triton's gRPC; empty starts the embedded one.")
+    runtime: Runtime = Field("openvino", description="What the embedded Triton runs the models with.")
+    models: Path | None = Field(None, description="Folder of exported models; empty is the model repository itself.")
+    precision: Literal["f32", "bf16", "auto"] = Field("f32", description="Arithmetic of the openvino runtime.")
+    transport: TransportName = Field("auto", description="How frames travel; auto is shm on this host, else grpc.")
+    window: int | None = Field(None, ge=1, le=512, description="Requests in flight at most; empty chooses.")
+    timeout_ms: float = Field(2000, gt=0, description="A request without an answer after this is given up.")
+    ready_timeout_s: float = Field(60, gt=0, description="How long the server may take to become ready.")
+    log: Path | None = Field(None, description="File for the embedded server's log; empty is out/triton.log.")
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        host, colon, port = value.rpartition(":")
+        if not (host and colon and port.isdigit() and 0 < int(port) < 65536 and "/" not in host):
+            raise ValueError(f"must be host:port, such as 127.0.0.1:8001, got {value!r}")
+        return value
+
+
+class Camera(_Section):
+    """One camera. What is left out comes from `system` and `model`."""
+
+    id: str = Field(description="Unique name: letters, digits, . _ -")
+    source: str = Field(description="Path of a video file.")
+    max_fps: float | None = Field(None, gt=0, description="Inferences per second at most; system.target_fps.")
+    weight: float = Field(1.0, gt=0, le=100, description="Share of the GPU when there is too little for all.")
+    max_age_ms: float = Field(500, gt=0, description="A frame older than this is not sent any more.")
+    model: ParsedTier | None = Field(None, description="Tier of this camera; model.default.")
+    confidence: float | None = Field(None, ge=0, le=1, description="Least score; model.confidence.")
+    iou: float | None = Field(None, ge=0, le=1, description="Largest overlap; model.iou.")
+    loop: bool = Field(False, description="Start a file again when it ends.")
+
+
+class Sinks(_Section):
+    """Where results go. An empty path switches the sink off."""
+
+    jsonl: Path | None = Field(Path("out/detections.jsonl"), description="One JSON line per inferred frame.")
+    mosaic_video: Path | None = Field(None, description="All cameras in one H.264 picture, with boxes.")
+    mosaic_image: Path | None = Field(None, description="The mosaic's last picture as PNG.")
+    mosaic_fps: float = Field(5, gt=0, le=30, description="Pictures per second of the mosaic.")
+
+
+class Settings(_Section):
+    """The whole file."""
+
+    system: System = System()
+    model: Model = Model()
+    optimization: Optimization = Optimization()
+    monitoring: Monitoring = Monitoring()
+    triton: Triton = Triton()
+    cameras: tuple[Camera, ...] = Field((), description="The cameras, at least one to run.")
+    sinks: Sinks = Sinks()
+
+    @property
+    def canvas(self) -> Canvas:
+        """The canvas as a value."""
+        return Canvas.parse(self.model.canvas)
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        """Every tier that a camera or the model section names, smallest first."""
+        named = {camera.model for camera in self.cameras} | set(self.model.tiers)
+        return tuple(tier for tier in Tier if tier in named)
+
+    def streams(self) -> tuple[StreamSpec, ...]:
+        """The cameras with the defaults filled in.
+
+        Raises ConfigError: no camera, one too many, an id twice or malformed.
+        """
+        self._check_cameras()
+        try:
+            return tuple(self._stream(camera) for camera in self.cameras)
+        except ValueError as error:
+            raise ConfigError(f"cameras: {error}") from error
+
+    def _check_cameras(self) -> None:
+        if not self.cameras:
+            raise ConfigError("cameras: the list is empty; add at least one camera with an id and a source")
+        if len(self.cameras) > self.system.max_streams:
+            raise ConfigError(
+                f"cameras: {len(self.cameras)} cameras are more than system.max_streams ({self.system.max_streams}); "
+                "remove some or raise the limit"
+            )
+        seen: set[str] = set()
+        for camera in self.cameras:
+            if camera.id in seen:
+                raise ConfigError(f"cameras: the id {camera.id!r} is used twice; every camera needs its own")
+            seen.add(camera.id)
+
+    def _stream(self, camera: Camera) -> StreamSpec:
+        return StreamSpec(
+            stream_id=camera.id,
+            source=camera.source,
+            max_fps=self.system.target_fps if camera.max_fps is None else camera.max_fps,
+            weight=camera.weight,
+            max_age_ms=camera.max_age_ms,
+            tier=self.model.default if camera.model is None else camera.model,
+            thresholds=Thresholds(
+                score=self.model.confidence if camera.confidence is None else camera.confidence,
+                iou=self.model.iou if camera.iou is None else camera.iou,
+            ),
+            loop=camera.loop,
+        )
+
+
+def load_settings(path: Path) -> Settings:
+    """Read and check a configuration file.
+
+    Raises ConfigError with one line per complaint: file missing, not YAML, unknown key (its nearest neighbour is
+    named), wrong type, value out of range.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such configuration file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as text: {error}") from error
+    try:
+        content = yaml.load(text, Loader=_UniqueKeyLoader)  # a SafeLoader underneath
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {_one_line(error)}") from error
+    if content is not None and not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected sections such as `cameras:` at the top, got a {type(content).__name__}")
+    return parse_settings(content or {}, origin=str(path))
+
+
+def parse_settings(content: dict[str, Any], *, origin: str) -> Settings:
+    """Check a configuration that is already a mapping; `origin` begins every complaint. Raises ConfigError."""
+    present = {
+        key: value for key, value in content.items() if value is not None
+    }  # an empty `cameras:` is an empty list
+    try:
+        return Settings.model_validate(present)
+    except ValidationError as error:
+        lines = [f"{origin}: {_complaint(detail)}" for detail in error.errors()]
+        raise ConfigError("\n".join(lines)) from error
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A SafeLoader that refuses a key given twice instead of keeping the last silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice", key_node.start_mark
+                )
+            if isinstance(key, str):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or "cannot be parsed"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else str(problem)
+
+
+def _complaint(detail: Any) -> str:
+    path = tuple(detail["loc"])
+    where = _dotted(path)
+    if detail["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.0)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"{where}: unknown key{hint}"
+    if detail["type"] == "missing":
+        return f"{where}: is required and missing"
+    message = detail["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return f"{where}: {message}" if ", got " in message else f"{where}: {message}, got {detail['input']!r}"
+
+
+def _dotted(path: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _known_keys(path: tuple[int | str, ...]) -> list[str]:
+    sections: dict[str, type[BaseModel]] = {
+        "system": System,
+        "model": Model,
+        "optimization": Optimization,
+        "monitoring": Monitoring,
+        "triton": Triton,
+        "cameras": Camera,
+        "sinks": Sinks,
+    }
+    section = sections.get(str(path[0])) if path else Settings
+    return list(section.model_fields) if section else []
