@@ -1,0 +1,80 @@
+"""One camera between its decoder thread and the event loop: a gate and one slot, newest wins, nothing uncounted."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+from clients.gate import Gate
+from clients.sources.frame import Frame
+from clients.types import StreamSpec, Verdict
+
+
+class Camera:
+    """The hand-off of one camera.
+
+    The decoder thread calls `offer`, the event loop the rest; a lock that is held for microseconds guards both.
+    A frame that has passed the gate waits in the slot; while one waits, every newer frame takes its place without
+    being judged again, so what is granted is always the newest there is.
+    """
+
+    def __init__(self, spec: StreamSpec, gate: Gate, on_waiting: Callable[[], None]) -> None:
+        self.spec = spec
+        self._gate = gate
+        self._on_waiting = on_waiting
+        self._lock = threading.Lock()
+        self._slot: Frame | None = None
+        self._newest: Frame | None = None
+        self._verdicts: Counter[Verdict] = Counter()
+        self._decoded = 0
+
+    def offer(self, frame: Frame, now_ns: int) -> None:
+        """A new frame is decoded. Called from the decoder thread; `on_waiting` runs there when the slot fills."""
+        with self._lock:
+            self._decoded += 1
+            self._newest = frame
+            if self._slot is not None:
+                self._verdicts[Verdict.SUPERSEDED] += 1
+                self._slot = frame
+                return
+            verdict = self._gate.decide(frame.thumbnail, frame.captured_ns, now_ns)
+            if verdict is not None:
+                self._verdicts[verdict] += 1
+                return
+            self._slot = frame
+        self._on_waiting()
+
+    def take(self, now_ns: int) -> Frame | None:
+        """The waiting frame, for a turn just granted; None when it has grown stale, which is counted."""
+        with self._lock:
+            frame, self._slot = self._slot, None
+            if frame is None:
+                return None
+            if self._gate.is_stale(frame.captured_ns, now_ns):
+                self._verdicts[Verdict.STALE] += 1
+                return None
+            self._gate.granted(frame.thumbnail, frame.captured_ns)
+            return frame
+
+    def settle(self, verdict: Verdict) -> None:
+        """What became of the frame that was taken: INFERRED or FAILED."""
+        with self._lock:
+            self._verdicts[verdict] += 1
+            if verdict is not Verdict.INFERRED:
+                self._gate.forget()
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a frame waits for a turn."""
+        return self._slot is not None
+
+    @property
+    def newest(self) -> Frame | None:
+        """The newest decoded frame, whatever was decided about it."""
+        return self._newest
+
+    def counts(self) -> tuple[int, Counter[Verdict]]:
+        """Frames decoded, and how many of them ended in which way. The rest still waits or is in flight."""
+        with self._lock:
+            return self._decoded, Counter(self._verdicts)

@@ -1,0 +1,1 @@
+"""Where frames come from, and how a decoded frame becomes a canvas."""

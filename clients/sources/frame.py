@@ -1,0 +1,31 @@
+"""A frame: a picture with the camera, the number and the times that belong to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.sources.picture import Picture
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One decoded frame of one camera.
+
+    `index` counts the camera's frames from 0, across loops of a file. `captured_ns` is the monotonic time at which
+    the frame's packet arrived, before decoding, so an age counts decoding too. `media_time_s` is the camera's own
+    clock. `thumbnail` is UINT8 (36, 64), luma.
+    """
+
+    stream_id: str
+    index: int
+    captured_ns: int
+    media_time_s: float
+    picture: Picture
+    thumbnail: NDArray[np.uint8]
+
+    def age_ms(self, now_ns: int) -> float:
+        """How long ago the frame arrived."""
+        return (now_ns - self.captured_ns) / 1e6
