@@ -1,0 +1,1 @@
+"""Weights -> ONNX -> model_repository, one file per step."""

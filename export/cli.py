@@ -1,0 +1,75 @@
+"""The command line: `python -m export configs` and `python -m export yolo12n`.
+
+torch is imported only where weights are turned into ONNX, so `configs` runs without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from clients.errors import FleetError
+from clients.types import Canvas, Tier
+from export import configs
+from export.spec import Spec
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. An error that the user can cause is one line on stderr."""
+    arguments = _parser().parse_args(argv)
+    try:
+        spec = Spec(canvas=Canvas.parse(arguments.canvas), top_k=arguments.top_k)
+        if arguments.command == "configs":
+            return _configs(spec, check=arguments.check, repository=arguments.repository)
+        return _model(spec, arguments)
+    except (FleetError, ValueError) as error:
+        sys.stderr.write(f"export: {error}\n")
+        return 1
+
+
+def _configs(spec: Spec, *, check: bool, repository: Path) -> int:
+    """Write the differing configs, or with `check` only name them and fail."""
+    changed = configs.differing(spec, repository) if check else configs.write(spec, repository)
+    for path in changed:
+        sys.stderr.write(f"{'differs from the spec' if check else 'written'}: {path}\n")
+    sys.stdout.write(json.dumps({"canvas": str(spec.canvas), "top_k": spec.top_k, "changed": len(changed)}) + "\n")
+    return 1 if check and changed else 0
+
+
+def _model(spec: Spec, arguments: argparse.Namespace) -> int:
+    from export.to_onnx import export_tier  # torch and ultralytics: seconds to import
+
+    report = export_tier(
+        Tier(arguments.command), spec, weights=arguments.weights, out=arguments.out, random=arguments.random
+    )
+    sys.stdout.write(json.dumps(report) + "\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export", description="Weights -> ONNX -> model repository. A command's own --help says more."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    shape = argparse.ArgumentParser(add_help=False)
+    shape.add_argument("--canvas", default=str(Canvas()), help="WIDTHxHEIGHT that is inferred (default %(default)s)")
+    shape.add_argument("--top-k", type=int, default=512, help="candidates per picture (default %(default)s)")
+
+    text = "write every config.pbtxt of the model repository from the spec"
+    rendered = commands.add_parser("configs", parents=[shape], help=text, description=text)
+    rendered.add_argument("--check", action="store_true", help="write nothing; fail when a committed file differs")
+    rendered.add_argument("--repository", type=Path, default=configs.REPOSITORY, help="default %(default)s")
+
+    for tier in Tier:
+        text = f"export {tier.value}: its engine and the shared postprocess, as ONNX for every runtime"
+        model = commands.add_parser(tier.value, parents=[shape], help=text, description=text)
+        source = model.add_mutually_exclusive_group()
+        source.add_argument("--weights", type=Path, help=f"a checkpoint of {tier.value} (default: the official one)")
+        source.add_argument("--random", action="store_true", help="random weights, 4 classes: speed only, no accuracy")
+        model.add_argument(
+            "--out", type=Path, default=configs.REPOSITORY / "openvino", help="models folder (default %(default)s)"
+        )
+    return parser
