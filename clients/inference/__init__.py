@@ -1,0 +1,1 @@
+"""How a granted frame becomes detections: one protocol, four transports, one place that talks to Triton."""

@@ -1,0 +1,151 @@
+"""Canvases in system shared memory: the server reads them where they were written. Same host, same uid.
+
+One region per server start, cut into slots; a slot belongs to one request until the server has answered it, however
+long its caller was willing to wait. The region's name is removed as soon as the server has opened it: both sides
+keep their mapping, and nothing is left in /dev/shm even when both are killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import mmap
+import os
+import secrets
+from concurrent.futures import Executor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import InferInput
+
+from clients.errors import InferenceError, RequestTimeout, ServerUnavailable
+from clients.inference.flight import Flights
+from clients.inference.server import TritonLink, small_inputs
+from clients.inference.transport import Request
+from clients.types import Canvas, Detections
+
+_FOLDER = Path("/dev/shm")
+
+
+class Region:
+    """`slots` canvases in one piece of shared memory, and which of them are free."""
+
+    def __init__(self, canvas: Canvas, slots: int) -> None:
+        self.name = f"y12f-{os.getpid()}-{secrets.token_hex(4)}"
+        self.slot_bytes = _whole_pages(canvas.nv12_shape[0] * canvas.nv12_shape[1])
+        self.size_bytes = self.slot_bytes * slots
+        self.lost = 0  # slots that a broken connection left in an unknown state
+        self._shape = canvas.nv12_shape
+        self._free: asyncio.Queue[int] = asyncio.Queue()
+        for index in range(slots):
+            self._free.put_nowait(index)
+        self._path = _FOLDER / self.name
+        descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, self.size_bytes)  # a full /dev/shm is an error now, not a SIGBUS later
+            self._memory = mmap.mmap(descriptor, self.size_bytes)
+        except OSError:
+            self.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+
+    @property
+    def free_slots(self) -> int:
+        """Slots that no request holds."""
+        return self._free.qsize()
+
+    async def lease(self, timeout_s: float) -> int:
+        """Take a free slot. Raises RequestTimeout when every slot is still being read."""
+        try:
+            return await asyncio.wait_for(self._free.get(), timeout_s)
+        except TimeoutError as error:
+            raise RequestTimeout(f"no slot of shared memory became free within {timeout_s * 1000:.0f} ms") from error
+
+    def release(self, slot: int) -> None:
+        """The server has answered: the slot may be written again."""
+        self._free.put_nowait(slot)
+
+    def array(self, slot: int) -> NDArray[np.uint8]:
+        """UINT8 canvas of a slot, a view of the shared memory."""
+        size = self._shape[0] * self._shape[1]
+        return np.frombuffer(self._memory, np.uint8, size, slot * self.slot_bytes).reshape(self._shape)
+
+    def unlink(self) -> None:
+        """Remove the name; who has the region open keeps it."""
+        self._path.unlink(missing_ok=True)
+
+
+class SharedMemoryTransport:
+    """Sends the place of a canvas instead of the canvas."""
+
+    def __init__(self, link: TritonLink, canvas: Canvas, executor: Executor, *, timeout_s: float, slots: int) -> None:
+        self._link = link
+        self._canvas = canvas
+        self._executor = executor
+        self._timeout_s = timeout_s
+        self._slots = slots
+        self._flights = Flights(timeout_s)
+        self._region: Region | None = None
+        self._registered: list[str] = []
+
+    async def start(self) -> None:
+        """Register a region, unless the server knows ours and no slot of it was lost with a broken connection.
+
+        A region that is replaced stays registered until `close`: a server that is alive may still be reading it.
+        Raises ServerUnavailable, ModelError.
+        """
+        if self._region is not None and not self._region.lost and self._region.name in await self._link.registered():
+            return
+        try:
+            region = Region(self._canvas, self._slots)
+        except OSError as error:
+            size = self._slots * self._canvas.nv12_shape[0] * self._canvas.nv12_shape[1]
+            raise ServerUnavailable(f"{_FOLDER}: no room for {size / 1e6:.0f} MB: {error.strerror}") from error
+        try:
+            await self._link.register(region.name, f"/{region.name}", region.size_bytes)
+        finally:
+            region.unlink()
+        self._region = region
+        self._registered.append(region.name)
+
+    async def infer(self, request: Request) -> Detections:
+        """See Transport."""
+        region = self._region
+        if region is None:
+            raise ServerUnavailable(f"{self._link.url}: shared memory is not registered; start the transport first")
+        slot = await region.lease(self._timeout_s)
+        return await self._flights.fly(self._send(region, slot, request))
+
+    async def close(self) -> None:
+        """See Transport."""
+        await self._flights.close(grace_s=1.0)
+        self._region = None
+        while self._registered:
+            with contextlib.suppress(InferenceError):  # a dead server has forgotten it already
+                await self._link.unregister(self._registered.pop())
+
+    async def _send(self, region: Region, slot: int, request: Request) -> Detections:
+        try:
+            found = await self._exchange(region, slot, request)
+        except (ServerUnavailable, asyncio.CancelledError):
+            region.lost += 1  # nobody knows whether the slot is still being read: it is never written again
+            raise
+        except BaseException:
+            region.release(slot)
+            raise
+        region.release(slot)
+        return found
+
+    async def _exchange(self, region: Region, slot: int, request: Request) -> Detections:
+        loop = asyncio.get_running_loop()
+        pixels = region.array(slot)
+        geometry = await loop.run_in_executor(self._executor, request.picture.write_canvas, self._canvas, pixels)
+        frames = InferInput("frames", [1, *pixels.shape], "UINT8")
+        frames.set_shared_memory(region.name, pixels.nbytes, offset=slot * region.slot_bytes)
+        return await self._link.infer(request.tier.value, [frames, *small_inputs(geometry, request.thresholds)])
+
+
+def _whole_pages(size_bytes: int) -> int:
+    return -(-size_bytes // mmap.PAGESIZE) * mmap.PAGESIZE

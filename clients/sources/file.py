@@ -1,0 +1,153 @@
+"""A video file played as a camera: packets arrive at the pace of their timestamps, late frames are late.
+
+It knows nothing of gates or servers. One generator per camera, run in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+from av.codec.context import Flags, ThreadType
+from av.container import InputContainer
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from clients.errors import SourceError
+from clients.sources.frame import Frame
+from clients.sources.picture import AvPicture
+
+_MAX_LAG_NS = 1_000_000_000  # further behind than this, the clock is set anew instead of chasing it for ever
+_MAX_BAD_PACKETS = 100  # in a row, before the file is given up
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The clock that a file is paced by. `sleep(seconds)` returns early, with True, when the camera is to stop."""
+
+    now_ns: Callable[[], int]
+    sleep: Callable[[float], bool]
+
+
+class FileSource:
+    """Frames of one file, at its own pace, again and again when `loop` is set."""
+
+    def __init__(self, stream_id: str, path: Path, *, loop: bool = False) -> None:
+        self._stream_id = stream_id
+        self._path = path
+        self._loop = loop
+        self.bad_packets = 0
+
+    def frames(self, timing: Timing) -> Iterator[Frame]:
+        """Decode until the end, or for ever; ends early when `timing.sleep` says so.
+
+        Raises SourceError: no such file, not a video, no video stream, not decodable.
+        """
+        pace = _Pace(timing)
+        scaler = VideoReformatter()
+        index, offset_s = 0, 0.0
+        while True:
+            first, end_s = index, offset_s
+            for captured_ns, media_s, image in self._play(pace, offset_s):
+                picture = AvPicture(image, scaler)
+                yield Frame(self._stream_id, index, captured_ns, media_s, picture, picture.thumbnail())
+                index, end_s = index + 1, media_s
+            if index == first and not pace.stopped:
+                raise self._error("no frame in it could be decoded")
+            if not self._loop or pace.stopped:
+                return
+            offset_s = end_s + (end_s - offset_s) / max(1, index - first - 1)
+
+    def _play(self, pace: _Pace, offset_s: float) -> Iterator[tuple[int, float, av.VideoFrame]]:
+        with self._open() as container:
+            stream = container.streams.video[0]
+            start_s = _start_s(container, stream)
+            for packet in self._packets(container, stream):
+                if packet.dts is not None and packet.time_base is not None:
+                    packet.opaque = pace.wait_until(float(packet.dts * packet.time_base) - start_s + offset_s)
+                if pace.stopped:
+                    return
+                for image in self._decode(packet):
+                    captured_ns = image.opaque if isinstance(image.opaque, int) else pace.now_ns()
+                    media_s = offset_s if image.time is None else float(image.time) - start_s + offset_s
+                    yield captured_ns, media_s, image
+
+    def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet[VideoStream]]:
+        try:
+            yield from container.demux(stream)
+        except av.FFmpegError as error:
+            raise self._error(f"cannot be read further: {error.strerror}") from error
+
+    def _error(self, what: str) -> SourceError:
+        return SourceError(f"camera {self._stream_id}: {self._path}: {what}")
+
+    def _decode(self, packet: av.Packet[VideoStream]) -> list[av.VideoFrame]:
+        try:
+            images = [image for image in packet.decode() if isinstance(image, av.VideoFrame)]
+        except av.FFmpegError as error:
+            self.bad_packets += 1
+            if self.bad_packets >= _MAX_BAD_PACKETS:
+                raise self._error(f"cannot be decoded: {error.strerror}") from error
+            return []
+        if images:
+            self.bad_packets = 0
+        return images
+
+    def _open(self) -> InputContainer:
+        if not self._path.exists():
+            raise self._error("no such file")
+        if not self._path.is_file():
+            raise self._error("not a file")
+        try:
+            container = av.open(str(self._path), mode="r")
+        except (av.FFmpegError, OSError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise SourceError(
+                f"camera {self._stream_id}: {self._path}: not a video that can be read: {reason}"
+            ) from error
+        if not container.streams.video:
+            container.close()
+            raise self._error("has no video stream")
+        context = container.streams.video[0].codec_context
+        context.thread_type = ThreadType.NONE  # one thread per camera: fifty cameras share the cores better than one
+        context.flags |= Flags.copy_opaque  # carries a packet's arrival through the decoder's reordering
+        return container
+
+
+class _Pace:
+    """Turns media time into arrival times, and keeps to them."""
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        self._zero_ns: int | None = None
+        self.stopped = False
+
+    def now_ns(self) -> int:
+        return self._timing.now_ns()
+
+    def wait_until(self, media_s: float) -> int:
+        """Wait for the packet's time and return it: the monotonic time at which the packet arrives."""
+        now_ns = self._timing.now_ns()
+        if self._zero_ns is None:
+            self._zero_ns = now_ns - round(media_s * 1e9)
+        due_ns = self._zero_ns + round(media_s * 1e9)
+        if now_ns - due_ns > _MAX_LAG_NS:
+            self._zero_ns += now_ns - due_ns
+            return now_ns
+        if due_ns > now_ns:
+            self.stopped = self._timing.sleep((due_ns - now_ns) / 1e9)
+        return due_ns
+
+
+def live_timing(sleep: Callable[[float], bool]) -> Timing:
+    """The machine's monotonic clock, with `sleep` such as `threading.Event.wait`."""
+    return Timing(time.monotonic_ns, sleep)
+
+
+def _start_s(container: InputContainer, stream: VideoStream) -> float:
+    if stream.start_time is not None and stream.time_base is not None:
+        return float(stream.start_time * stream.time_base)
+    return (container.start_time or 0) / 1e6
