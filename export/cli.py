@@ -43,7 +43,7 @@ def _model(spec: Spec, arguments: argparse.Namespace) -> int:
     from export.to_onnx import export_tier  # torch and ultralytics: seconds to import
 
     report = export_tier(
-        Tier(arguments.command), spec, weights=arguments.weights, out=arguments.out, random=arguments.random
+        Tier(arguments.command), spec, weights_path=arguments.weights, out=arguments.out, random=arguments.random
     )
     sys.stdout.write(json.dumps(report) + "\n")
     return 0

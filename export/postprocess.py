@@ -1,0 +1,88 @@
+"""The postprocess model as a torch module: overlapping boxes of one class suppressed, in source pixels.
+
+ONNX's NonMaxSuppression takes one threshold for a whole batch and answers with an unknown number of rows, which
+breaks both the contract (thresholds travel with the request) and CUDA graphs. Here every shape is fixed: a box falls
+when a better box of its class, itself standing, overlaps it. Repeating that from "all stand" reaches the greedy
+result after as many steps as the longest chain of such decisions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from export.spec import Spec
+
+STEPS = 64
+_FINITE = 1e9  # a coordinate beyond this is no coordinate; NaN fails the comparison too
+
+
+class Postprocess(nn.Module):
+    """candidates [B, K, 6], geometry [B, 4], thresholds [B, 2] -> detections [B, 300, 6], count INT32 [B, 1].
+
+    Candidates are sorted by score. A request with a NaN threshold, a negative IoU or a scale that is not positive
+    gets no detections; a candidate that is NaN or has no score is none.
+    """
+
+    rank: Tensor
+    better: Tensor
+
+    def __init__(self, spec: Spec, steps: int = STEPS) -> None:
+        super().__init__()
+        self.steps = steps
+        self.limit = spec.max_detections
+        self.register_buffer("canvas", torch.tensor([spec.canvas.width, spec.canvas.height] * 2).float())
+        order = torch.arange(spec.top_k, dtype=torch.float32)
+        self.register_buffer("rank", spec.top_k - order)  # K for the best, 1 for the last
+        self.register_buffer("better", (order[None, :] < order[:, None])[None])  # [1, row, column]: column is better
+        self.register_buffer("position", torch.arange(spec.max_detections, dtype=torch.float32))
+
+    def forward(self, candidates: Tensor, geometry: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        valid = self._valid(candidates, geometry, thresholds)
+        standing = self._standing(candidates, valid, thresholds[:, 1])
+        key, best = (standing * self.rank).topk(self.limit, dim=1, largest=True, sorted=True)
+        rows = candidates.gather(1, best.unsqueeze(-1).repeat(1, 1, 6))
+        boxes = self._in_source(rows[:, :, :4], geometry)
+        detections = torch.cat((boxes, rows[:, :, 4:]), dim=2)
+        present = key > 0.5
+        detections = torch.where(present.unsqueeze(-1), detections, torch.zeros(()))
+        count = present.float().sum(dim=1, keepdim=True)
+        return detections, count.to(torch.int32)
+
+    def _valid(self, candidates: Tensor, geometry: Tensor, thresholds: Tensor) -> Tensor:
+        """BOOL [B, K]: what may be a detection at all."""
+        score = candidates[:, :, 4]
+        wanted = (score >= thresholds[:, :1]) & (score > 0)
+        finite = candidates.abs().amax(dim=2) < _FINITE
+        usable = (thresholds[:, 1:] >= 0) & (geometry[:, :2].amin(dim=1, keepdim=True) > 0)
+        return wanted & finite & usable
+
+    def _standing(self, candidates: Tensor, valid: Tensor, iou: Tensor) -> Tensor:
+        """FP32 [B, K], 1 where a box survives."""
+        start = valid.float()
+        beats = self._beats(candidates, iou)
+        standing = start
+        for _ in range(self.steps):
+            hits = (beats @ standing.unsqueeze(-1)).squeeze(-1)
+            standing = start * (hits < 0.5).float()
+        return standing
+
+    def _beats(self, candidates: Tensor, iou: Tensor) -> Tensor:
+        """FP32 [B, K, K], 1 where the column's box is better, of the row's class, and overlaps it by more than IoU."""
+        rows, columns = candidates.unsqueeze(2), candidates.unsqueeze(1)
+        low = torch.maximum(rows[..., :2], columns[..., :2])
+        high = torch.minimum(rows[..., 2:4], columns[..., 2:4])
+        size = (high - low).clamp(min=0)
+        shared = size[..., 0] * size[..., 1]
+        area = (candidates[..., 2] - candidates[..., 0]) * (candidates[..., 3] - candidates[..., 1])
+        union = area.unsqueeze(2) + area.unsqueeze(1) - shared
+        overlapping = shared > iou.reshape(-1, 1, 1) * union
+        return (overlapping & (rows[..., 5] == columns[..., 5]) & self.better).float()
+
+    def _in_source(self, boxes: Tensor, geometry: Tensor) -> Tensor:
+        """Canvas pixels to source pixels, clipped to the source, whose size follows from the even padding."""
+        scale = geometry[:, :2].repeat(1, 2).unsqueeze(1)
+        pad = geometry[:, 2:].repeat(1, 2).unsqueeze(1)
+        largest = (self.canvas - 2 * pad) / scale
+        return torch.minimum(((boxes - pad) / scale).clamp(min=0), largest)

@@ -1,0 +1,195 @@
+"""Weights -> ONNX: the engine of a tier, and the postprocess model that all tiers share.
+
+One file serves every runtime: FP32 arithmetic, only the batch open, large weights stored in half precision behind a
+cast, which OpenVINO, ONNX Runtime and TensorRT fold when they load the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from clients.types import Tier
+from export import configs, weights
+from export.attention import attention_difference, canonical_attention, count_attention
+from export.engine import Engine, open_batch, prepare
+from export.errors import ExportError
+from export.postprocess import STEPS, Postprocess
+from export.spec import POSTPROCESS, Spec, engine_name
+
+OPSET = 19
+_HALF_FROM = 1024  # weights with at least this many values are stored in half precision
+_SCORE_TOLERANCE, _BOX_TOLERANCE_PX = 1e-3, 0.1  # ONNX against torch, both FP32
+
+
+def export_tier(tier: Tier, spec: Spec, *, weights_path: Path | None, out: Path, random: bool) -> dict[str, Any]:
+    """Write engine and postprocess below `out`, whole or not at all; returns what was written and measured.
+
+    Raises ExportError: unusable weights, or an ONNX file that does not compute what torch computes.
+    """
+    checkpoint = _checkpoint(tier, weights_path, random=random)
+    _say(f"{tier.value}: {len(checkpoint.classes)} classes, canvas {spec.canvas}, top {spec.top_k}")
+    network = prepare(checkpoint.network)
+    picture = torch.rand(1, 3, spec.canvas.height, spec.canvas.width, generator=torch.Generator().manual_seed(0))
+    difference = attention_difference(network, picture)
+    _say(f"{count_attention(network)} attention blocks rewritten, largest difference {difference:g}")
+    engine = engine_onnx(network, spec)
+    post = postprocess_onnx(spec)
+    sidecar = {
+        "tier": tier.value,
+        "sha256": {"onnx": _sha256(engine), "weights": _weights_sha256(checkpoint.path)},
+        "canvas": str(spec.canvas),
+        "top_k": spec.top_k,
+        "classes": list(checkpoint.classes),
+        "precision": "f32",
+        "stored_precision": "f16",
+        "attention": {"blocks": count_attention(network), "largest_difference": difference},
+        "postprocess": {"sha256": _sha256(post), "steps": STEPS},
+        "opset": OPSET,
+        "tools": _tools(),
+    }
+    folder = out / engine_name(tier)
+    _publish(
+        {
+            folder / "1" / "model.onnx": engine,
+            out / POSTPROCESS / "1" / "model.onnx": post,
+            folder / "labels.txt": "".join(f"{name}\n" for name in checkpoint.classes).encode(),
+            folder / "export.json": (json.dumps(sidecar, indent=2) + "\n").encode(),
+        }
+    )
+    return {**sidecar, "out": str(folder), "bytes": {"engine": len(engine), "postprocess": len(post)}}
+
+
+def engine_onnx(network: Any, spec: Spec) -> bytes:
+    """The engine's ONNX file. Raises ExportError when ONNX Runtime does not get torch's numbers out of it."""
+    module = Engine(network, spec).eval()
+    frames = torch.from_numpy(_noise(spec))
+    with canonical_attention(), open_batch(network.model[-1]), torch.no_grad():
+        module(frames)  # the head keeps its anchors for this shape; the trace then sees constants
+        expected = module(frames).numpy()
+        data = _traced(module, (frames,), ["frames"], ["candidates"])
+    model = _halved(onnx.load_from_string(data))
+    onnx.checker.check_model(model, full_check=True)
+    result = model.SerializeToString()
+    _check_same(result, frames.numpy(), expected)
+    return bytes(result)
+
+
+def postprocess_onnx(spec: Spec, steps: int = STEPS) -> bytes:
+    """The postprocess model's ONNX file."""
+    arguments = (torch.zeros(2, spec.top_k, 6), torch.ones(2, 4), torch.ones(2, 2))
+    names = ["candidates", "geometry", "thresholds"]
+    with torch.no_grad():
+        data = _traced(Postprocess(spec, steps).eval(), arguments, names, ["detections", "count"])
+    onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
+    return data
+
+
+def _traced(module: nn.Module, arguments: tuple[Any, ...], inputs: list[str], outputs: list[str]) -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing warns about every constant that it keeps, which is what we want
+        torch.onnx.export(
+            module,
+            arguments,
+            buffer,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    return buffer.getvalue()
+
+
+def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store each large FP32 weight as FP16 and cast it back. The values do not change: they are rounded already."""
+    graph = model.graph
+    casts = []
+    for weight in graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if weight.data_type != TensorProto.FLOAT or values.size < _HALF_FROM or not _fits_half(values):
+            continue
+        full = weight.name
+        weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{full}.half"))
+        casts.append(helper.make_node("Cast", [weight.name], [full], name=f"{full}.cast", to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model
+
+
+def _fits_half(values: NDArray[Any]) -> bool:
+    return bool(np.array_equal(values, values.astype(np.float16).astype(np.float32)))
+
+
+def _check_same(model: bytes, frames: NDArray[np.uint8], expected: NDArray[np.float32]) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    (actual,) = session.run(["candidates"], {"frames": frames})
+    score = float(np.abs(actual[..., 4] - expected[..., 4]).max())
+    if not score <= _SCORE_TOLERANCE:
+        raise ExportError(f"the exported model does not compute what torch computes: scores differ by {score:g}")
+
+
+def _noise(spec: Spec) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(16, 236, (2, *spec.canvas.nv12_shape), dtype=np.uint8)
+
+
+def _checkpoint(tier: Tier, path: Path | None, *, random: bool) -> weights.Checkpoint:
+    if random:
+        return weights.random(tier)
+    return weights.load_official(tier) if path is None else weights.load(tier, path)
+
+
+def _publish(files: dict[Path, bytes]) -> None:
+    """Write everything beside its place first, then rename: a failed export leaves the old model."""
+    staged: list[tuple[Path, Path]] = []
+    try:
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            staged.append((temporary, path))
+            temporary.write_bytes(data)
+        for temporary, path in staged:
+            temporary.replace(path)
+    except OSError as error:
+        raise ExportError(f"cannot write the exported model: {error}") from error
+    finally:
+        for temporary, _ in staged:
+            temporary.unlink(missing_ok=True)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _weights_sha256(path: Path | None) -> str | None:
+    return None if path is None else _sha256(path.read_bytes())
+
+
+def _tools() -> dict[str, str]:
+    return {name: version(name) for name in ("torch", "ultralytics", "onnx", "onnxruntime")} | {
+        "python": platform.python_version()
+    }
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"export: {line}\n")
