@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
 
 from clients.gate import Gate
 from clients.sources.frame import Frame
-from clients.types import StreamSpec, Verdict
+from clients.types import Verdict
 
 
 class Camera:
@@ -19,31 +18,29 @@ class Camera:
     being judged again, so what is granted is always the newest there is.
     """
 
-    def __init__(self, spec: StreamSpec, gate: Gate, on_waiting: Callable[[], None]) -> None:
-        self.spec = spec
+    def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._on_waiting = on_waiting
         self._lock = threading.Lock()
         self._slot: Frame | None = None
         self._newest: Frame | None = None
         self._verdicts: Counter[Verdict] = Counter()
         self._decoded = 0
 
-    def offer(self, frame: Frame, now_ns: int) -> None:
-        """A new frame is decoded. Called from the decoder thread; `on_waiting` runs there when the slot fills."""
+    def offer(self, frame: Frame, now_ns: int) -> bool:
+        """A new frame is decoded. True when the empty slot has been filled: the camera now waits for a turn."""
         with self._lock:
             self._decoded += 1
             self._newest = frame
             if self._slot is not None:
                 self._verdicts[Verdict.SUPERSEDED] += 1
                 self._slot = frame
-                return
+                return False
             verdict = self._gate.decide(frame.thumbnail, frame.captured_ns, now_ns)
             if verdict is not None:
                 self._verdicts[verdict] += 1
-                return
+                return False
             self._slot = frame
-        self._on_waiting()
+            return True
 
     def take(self, now_ns: int) -> Frame | None:
         """The waiting frame, for a turn just granted; None when it has grown stale, which is counted."""
@@ -56,6 +53,13 @@ class Camera:
                 return None
             self._gate.granted(frame.thumbnail, frame.captured_ns)
             return frame
+
+    def end(self) -> None:
+        """The run is over: a frame that still waits is counted as such."""
+        with self._lock:
+            if self._slot is not None:
+                self._slot = None
+                self._verdicts[Verdict.ENDED] += 1
 
     def settle(self, verdict: Verdict) -> None:
         """What became of the frame that was taken: INFERRED or FAILED."""
@@ -75,6 +79,6 @@ class Camera:
         return self._newest
 
     def counts(self) -> tuple[int, Counter[Verdict]]:
-        """Frames decoded, and how many of them ended in which way. The rest still waits or is in flight."""
+        """Frames decoded, and how many of them ended in which way. At most two more wait or are in flight."""
         with self._lock:
             return self._decoded, Counter(self._verdicts)

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 class _Entry:
     period_ns: int
     deadline_ns: int
+    deadline_before_ns: int = 0
     ready: bool = False
     in_flight: bool = False
 
@@ -68,7 +69,7 @@ class Scheduler:
             return None
         entry = self._entries[chosen[1]]
         entry.ready, entry.in_flight = False, True
-        entry.deadline_ns = now_ns + entry.period_ns
+        entry.deadline_before_ns, entry.deadline_ns = entry.deadline_ns, now_ns + entry.period_ns
         self._in_flight += 1
         return chosen[1]
 
@@ -79,6 +80,11 @@ class Scheduler:
             raise ValueError(f"camera {stream_id!r} has no turn to finish")
         entry.in_flight = False
         self._in_flight -= 1
+
+    def withdraw(self, stream_id: str) -> None:
+        """The turn just granted was not used: it costs the camera nothing. Raises ValueError when it had none."""
+        self.finish(stream_id)
+        self._entries[stream_id].deadline_ns = self._entries[stream_id].deadline_before_ns
 
     def max_turns_before(self, stream_id: str, now_ns: int) -> int:
         """Most turns that others can be granted before this camera, ready from now on, is."""

@@ -32,6 +32,7 @@ class Verdict(Enum):
     STALE = "stale"  # older than the camera's maximum age when its turn came
     SUPERSEDED = "superseded"  # a newer frame took its place while it waited for a turn
     FAILED = "failed"  # sent to the server, no usable answer
+    ENDED = "ended"  # the run was over while it waited
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from concurrent.futures import Executor
 
@@ -22,7 +21,7 @@ async def open_transport(
 ) -> tuple[TransportName, Transport]:
     """The transport of `triton.transport`, started, and its name.
 
-    `auto` is shared memory when the server is on this host and takes it, else raw gRPC, with the reason logged.
+    `auto` is shared memory when the server can open ours, else raw gRPC, with the reason logged.
     Raises ServerUnavailable, ModelError.
     """
     wanted = settings.triton.transport
@@ -30,17 +29,13 @@ async def open_transport(
         transport = _transport(wanted, settings, link, executor, window)
         await transport.start()
         return wanted, transport
-    if not _is_loopback(link.url):
-        log.info("frames travel by gRPC: %s is another host", link.url)
-    else:
-        shared = _transport("shm", settings, link, executor, window)
-        try:
-            await shared.start()
-        except InferenceError as error:
-            log.warning("frames travel by gRPC: the server does not take shared memory (%s)", error)
-        else:
-            return "shm", shared
-    return "grpc", _transport("grpc", settings, link, executor, window)
+    shared = _transport("shm", settings, link, executor, window)
+    try:
+        await shared.start()
+    except InferenceError as error:  # another host or another /dev/shm: the server cannot open what we named
+        log.warning("frames travel by gRPC: the server does not take shared memory (%s)", error)
+        return "grpc", _transport("grpc", settings, link, executor, window)
+    return "shm", shared
 
 
 def _transport(name: TransportName, settings: Settings, link: TritonLink, executor: Executor, window: int) -> Transport:
@@ -55,11 +50,3 @@ def _transport(name: TransportName, settings: Settings, link: TritonLink, execut
             return JpegTransport(link, executor, timeout_s=timeout_s, max_size_px=max_size_px)
         case _:
             return RawTransport(link, settings.canvas, executor, timeout_s=timeout_s)
-
-
-def _is_loopback(url: str) -> bool:
-    host = url.rpartition(":")[0].strip("[]")
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

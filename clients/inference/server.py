@@ -71,9 +71,7 @@ class TritonLink:
 
     async def ready_tiers(self, tiers: Sequence[Tier]) -> tuple[Tier, ...]:
         """Those of `tiers` whose ensemble is ready. Raises ServerUnavailable."""
-        asked = [self._client.is_model_ready(tier.value, client_timeout=_CONTROL_TIMEOUT_S) for tier in tiers]
-        answers = [await self._ask(call) for call in asked]
-        return tuple(tier for tier, ready in zip(tiers, answers, strict=True) if ready)
+        return tuple([tier for tier in tiers if await self._is_model_ready(tier.value)])
 
     async def check_canvas(self, tier: Tier, canvas: Canvas) -> None:
         """Raises ConfigError when the served model was exported for another canvas, ServerUnavailable, ModelError."""
@@ -126,6 +124,9 @@ class TritonLink:
         """One request. Raises ServerUnavailable, RequestTimeout, RequestRejected, ModelError."""
         call = self._client.infer(model, inputs, timeout=self._queue_timeout_us)
         return _detections(await self._ask(call))
+
+    async def _is_model_ready(self, model: str) -> bool:
+        return bool(await self._ask(self._client.is_model_ready(model, client_timeout=_CONTROL_TIMEOUT_S)))
 
     async def _ask(self, call: Awaitable[T]) -> T:
         try:

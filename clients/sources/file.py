@@ -6,7 +6,7 @@ It knows nothing of gates or servers. One generator per camera, run in a thread 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,7 @@ class FileSource:
         self._loop = loop
         self.bad_packets = 0
 
-    def frames(self, timing: Timing) -> Iterator[Frame]:
+    def frames(self, timing: Timing) -> Generator[Frame]:
         """Decode until the end, or for ever; ends early when `timing.sleep` says so.
 
         Raises SourceError: no such file, not a video, no video stream, not decodable.

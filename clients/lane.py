@@ -1,0 +1,121 @@
+"""Everything that belongs to one camera while it runs: its thread, hand-off, tracker and numbers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from enum import StrEnum
+from pathlib import Path
+
+from clients.camera import Camera
+from clients.config import Settings
+from clients.errors import SourceError
+from clients.gate import Gate, GateRules
+from clients.result import Result
+from clients.sources.file import FileSource, live_timing
+from clients.sources.frame import Frame
+from clients.statistics import CameraReport, Histogram
+from clients.tracking.tracker import Tracker
+from clients.types import Detections, StreamSpec, Tier, Verdict
+
+log = logging.getLogger(__name__)
+
+
+class CameraState(StrEnum):
+    """What a camera is doing."""
+
+    CONNECTING = "connecting"
+    LIVE = "live"
+    ENDED = "ended"
+    FAILED = "failed"
+
+
+class Lane:
+    """One camera. The thread decodes and offers; everything else is called from the event loop."""
+
+    def __init__(self, spec: StreamSpec, rules: GateRules, tier: Tier) -> None:
+        self.spec = spec
+        self.tier = tier
+        self.camera = Camera(Gate(rules))
+        self.tracker = Tracker()
+        self.ages = Histogram()
+        self.objects = 0
+        self.state = CameraState.CONNECTING
+        self.longest_gap_ns: int | None = None
+        self._last_answer_ns: int | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, on_waiting: Callable[[], None], on_end: Callable[[], None]) -> None:
+        """Begin to decode. The thread calls `on_waiting` when a frame wants a turn, `on_end` when it is done."""
+        name = f"camera-{self.spec.stream_id}"
+        self._thread = threading.Thread(target=self._read, args=(on_waiting, on_end), name=name)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; `join` waits for it."""
+        self._stop.set()
+
+    def join(self) -> None:
+        """Wait for the thread, and count the frame that still waits."""
+        if self._thread is not None:
+            self._thread.join()
+        self.camera.end()
+
+    def answered(self, frame: Frame, detections: Detections, now_ns: int) -> Result:
+        """The server's answer has come: ids, numbers, and the result for the sinks."""
+        track_ids = self.tracker.update(detections, frame.media_time_s)
+        age_ms = frame.age_ms(now_ns)
+        self.ages.add(age_ms)
+        self.objects = len(detections)
+        if self._last_answer_ns is not None:
+            self.longest_gap_ns = max(self.longest_gap_ns or 0, now_ns - self._last_answer_ns)
+        self._last_answer_ns = now_ns
+        self.camera.settle(Verdict.INFERRED)
+        return Result(frame.stream_id, frame.index, frame.media_time_s, age_ms, self.tier, detections, track_ids)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the camera will bring no more frames, and none waits."""
+        return self.state in (CameraState.ENDED, CameraState.FAILED) and not self.camera.has_waiting
+
+    def report(self) -> CameraReport:
+        """The camera's numbers so far."""
+        decoded, verdicts = self.camera.counts()
+        gap_s = None if self.longest_gap_ns is None else self.longest_gap_ns / 1e9
+        return CameraReport(
+            self.spec.stream_id, self.state.value, self.tier, decoded, dict(verdicts), self.objects, self.ages, gap_s
+        )
+
+    def _read(self, on_waiting: Callable[[], None], on_end: Callable[[], None]) -> None:
+        source = FileSource(self.spec.stream_id, Path(self.spec.source), loop=self.spec.loop)
+        try:
+            with closing(source.frames(live_timing(self._stop.wait))) as frames:
+                for frame in frames:
+                    self.state = CameraState.LIVE
+                    if self.camera.offer(frame, time.monotonic_ns()):
+                        on_waiting()
+        except SourceError as error:
+            self.state = CameraState.FAILED
+            log.error("%s", error)
+        except Exception:  # a defect in one camera's path must not take the others down, nor pass silently
+            self.state = CameraState.FAILED
+            log.exception("camera %s: failed unexpectedly", self.spec.stream_id)
+        else:
+            self.state = CameraState.ENDED
+        finally:
+            on_end()
+
+
+def gate_rules(settings: Settings, spec: StreamSpec) -> GateRules:
+    """The gate of one camera under the configuration."""
+    saving = settings.optimization
+    return GateRules(
+        min_interval_s=1 / spec.max_fps,
+        max_age_ms=spec.max_age_ms,
+        similarity_threshold=saving.similarity_threshold if saving.enable_memory_optimization else None,
+        max_skip_s=saving.max_skip_s,
+    )

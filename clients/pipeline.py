@@ -1,0 +1,180 @@
+"""The shell around the decisions: grants turns, awaits answers, hands results on, and outlives the server.
+
+It decides nothing itself: the gate says which frame deserves a turn, the scheduler whose turn it is. One task per
+turn; a turn is reserved before anything is awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from clients.errors import InferenceError, ServerUnavailable
+from clients.inference.transport import Request, Transport
+from clients.lane import Lane
+from clients.result import Result
+from clients.scheduler import Scheduler
+from clients.sources.frame import Frame
+from clients.types import Verdict
+
+_RETRY_S = (0.1, 2.0)  # first and longest pause between two looks at a server that is away
+log = logging.getLogger(__name__)
+
+
+class Sink(Protocol):
+    """Takes results; `write` never waits."""
+
+    def write(self, result: Result) -> None:
+        """One result."""
+
+
+class Pipeline:
+    """Runs lanes against one transport until all cameras have ended, the time is over, or `stop` is called."""
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        transport: Transport,
+        sinks: Sequence[Sink],
+        *,
+        window: int,
+        server_ready: Callable[[], Awaitable[bool]],
+    ) -> None:
+        self.lanes = {lane.spec.stream_id: lane for lane in lanes}
+        self.failures: Counter[str] = Counter()
+        self.scheduler = Scheduler(window)
+        self._transport = transport
+        self._sinks = sinks
+        self._server_ready = server_ready
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._server_up = True
+
+    @property
+    def server_up(self) -> bool:
+        """Whether the server answered when it was last asked."""
+        return self._server_up
+
+    def stop(self) -> None:
+        """End the run: no new turns, the answers in flight are still taken."""
+        self._stopping.set()
+        self._wake.set()
+
+    async def run(self, duration_s: float | None = None) -> None:
+        """Start the cameras, run, stop them. Returns when everything is quiet."""
+        loop = asyncio.get_running_loop()
+        for lane in self.lanes.values():
+            spec = lane.spec
+            now_ns = time.monotonic_ns()
+            self.scheduler.add(spec.stream_id, max_fps=spec.max_fps, weight=spec.weight, now_ns=now_ns)
+        timer = None if duration_s is None else loop.call_later(duration_s, self.stop)
+        try:
+            async with asyncio.TaskGroup() as turns:
+                for lane in self.lanes.values():
+                    lane.start(
+                        on_waiting=partial(_call_soon, loop, self._waiting, lane),
+                        on_end=partial(_call_soon, loop, self._stop_when_over),
+                    )
+                await self._dispatch(turns)
+        finally:
+            if timer is not None:
+                timer.cancel()
+            await self._stop_lanes()
+
+    async def _dispatch(self, turns: asyncio.TaskGroup) -> None:
+        while not self._stopping.is_set():
+            await self._wake.wait()
+            self._wake.clear()
+            if not self._server_up:
+                await self._await_server()
+            self._grant_all(turns)
+
+    def _grant_all(self, turns: asyncio.TaskGroup) -> None:
+        while not self._stopping.is_set() and self._server_up:
+            now_ns = time.monotonic_ns()
+            stream_id = self.scheduler.grant(now_ns)
+            if stream_id is None:
+                return
+            lane = self.lanes[stream_id]
+            frame = lane.camera.take(now_ns)
+            if frame is None:  # it has grown stale while it waited
+                self.scheduler.withdraw(stream_id)
+            else:
+                turns.create_task(self._turn(lane, frame))
+
+    async def _turn(self, lane: Lane, frame: Frame) -> None:
+        spec = lane.spec
+        try:
+            request = Request(spec.stream_id, frame.picture, lane.tier, spec.thresholds)
+            detections = await self._transport.infer(request)
+        except InferenceError as error:
+            lane.camera.settle(Verdict.FAILED)
+            self._failed(spec.stream_id, error)
+        else:
+            result = lane.answered(frame, detections, time.monotonic_ns())
+            for sink in self._sinks:
+                sink.write(result)
+        finally:
+            self.scheduler.finish(spec.stream_id)
+            self._waiting(lane)
+            self._stop_when_over()
+
+    def _waiting(self, lane: Lane) -> None:
+        if lane.camera.has_waiting:
+            self.scheduler.ready(lane.spec.stream_id)
+        self._wake.set()
+
+    def _failed(self, stream_id: str, error: InferenceError) -> None:
+        kind = type(error).__name__
+        self.failures[kind] += 1
+        if isinstance(error, ServerUnavailable):
+            if self._server_up:
+                log.error("the server is away, waiting for it: %s", error)
+            self._server_up = False
+        elif self.failures[kind] == 1:
+            log.error("camera %s: %s: %s (further ones are counted)", stream_id, kind, error)
+
+    async def _await_server(self) -> None:
+        pause_s = _RETRY_S[0]
+        while not self._stopping.is_set():
+            if await self._server_ready() and await self._restarted():
+                self._server_up = True
+                log.warning("the server is back, the run goes on")
+                return
+            await _first_of(self._stopping.wait(), pause_s)
+            pause_s = min(2 * pause_s, _RETRY_S[1])
+
+    async def _restarted(self) -> bool:
+        try:
+            await self._transport.start()
+        except InferenceError as error:
+            log.warning("the server answers but cannot be used yet: %s", error)
+            return False
+        return True
+
+    def _stop_when_over(self) -> None:
+        if self.scheduler.in_flight == 0 and all(lane.is_over for lane in self.lanes.values()):
+            self.stop()
+
+    async def _stop_lanes(self) -> None:
+        for lane in self.lanes.values():
+            lane.stop()
+        for lane in self.lanes.values():
+            await asyncio.to_thread(lane.join)
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(callback, *arguments)
+
+
+async def _first_of(event: Awaitable[bool], timeout_s: float) -> None:
+    try:
+        await asyncio.wait_for(event, timeout_s)
+    except TimeoutError:
+        return

@@ -1,0 +1,187 @@
+"""All cameras in one picture with their boxes: a video while the run lasts, and the last picture as PNG.
+
+Runs at its own slow pace in its own thread, from the newest decoded frames; boxes are the tracker's prediction for
+exactly that frame. It costs the pipeline nothing but the processor time it takes.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import Colorspace, VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from clients.errors import SinkError
+from clients.sinks.jsonl import label
+from clients.sources.frame import Frame
+from clients.sources.picture import AvPicture
+from clients.tracking.tracker import Tracks
+
+_WIDTH_PX = 1440
+_BACKGROUND = (24, 20, 18)
+_COLOURS = ((80, 175, 76), (243, 150, 33), (59, 100, 255), (0, 193, 255), (176, 39, 156), (212, 188, 0))
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the mosaic needs of one camera: its newest frame, its tracks at a time, and a line of text."""
+
+    stream_id: str
+    newest: Callable[[], Frame | None]
+    tracks: Callable[[float], Tracks]
+    caption: Callable[[], str]
+
+
+class MosaicSink:
+    """Draws until `close`. Either path may be None."""
+
+    def __init__(
+        self, views: Sequence[View], labels: tuple[str, ...], *, video: Path | None, image: Path | None, fps: float
+    ) -> None:
+        """Raises SinkError when the video cannot be created."""
+        self._views = views
+        self._labels = labels
+        self._image = image
+        self._interval_s = 1 / fps
+        self._grid = Grid.of(len(views))
+        self._scalers = [VideoReformatter() for _ in views]
+        self._picture: NDArray[np.uint8] | None = None
+        self._writer = None if video is None else _VideoWriter(video, self._grid.size_px, fps)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._draw_all, name="sink-mosaic", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Draw once more, finish the video and write the PNG. Raises SinkError when they cannot be written."""
+        self._stop.set()
+        self._thread.join()
+        if self._writer is not None:
+            self._writer.close()
+        if self._image is not None and self._picture is not None:
+            self._image.parent.mkdir(parents=True, exist_ok=True)
+            if not cv2.imwrite(str(self._image), self._picture):
+                raise SinkError(f"sinks.mosaic_image: {self._image} cannot be written")
+
+    def _draw_all(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            self._picture = self._draw()
+            if self._writer is not None and not self._writer.write(self._picture):
+                self._writer.close()
+                self._writer = None
+
+    def _draw(self) -> NDArray[np.uint8]:
+        picture = np.full((self._grid.size_px[1], self._grid.size_px[0], 3), _BACKGROUND, dtype=np.uint8)
+        for index, (view, scaler) in enumerate(zip(self._views, self._scalers, strict=True)):
+            frame = view.newest()
+            tile = self._grid.tile(picture, index)
+            if frame is not None and isinstance(frame.picture, AvPicture):
+                self._draw_tile(tile, view, frame, frame.picture, scaler)
+            _text(tile, view.stream_id, view.caption())
+        return picture
+
+    def _draw_tile(
+        self, tile: NDArray[np.uint8], view: View, frame: Frame, picture: AvPicture, scaler: VideoReformatter
+    ) -> None:
+        width, height = picture.size_px
+        scale = min(tile.shape[1] / width, tile.shape[0] / height)
+        size = (max(2, round(width * scale)), max(2, round(height * scale)))
+        left, top = (tile.shape[1] - size[0]) // 2, (tile.shape[0] - size[1]) // 2
+        inner = tile[top : top + size[1], left : left + size[0]]
+        inner[:] = picture.to_bgr(*size, scaler)
+        _boxes(inner, view.tracks(frame.media_time_s), scale, self._labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Tiles of 16:9 side by side, as near to a square as the number allows."""
+
+    columns: int
+    rows: int
+    tile_px: tuple[int, int]
+
+    @classmethod
+    def of(cls, count: int) -> Grid:
+        """The grid for `count` cameras."""
+        columns = max(1, math.ceil(math.sqrt(count)))
+        rows = max(1, math.ceil(count / columns))
+        width = max(96, min(640, _WIDTH_PX // columns // 16 * 16))
+        return cls(columns, rows, (width, width * 9 // 16))
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """(width, height) of the whole, even as H.264 needs it."""
+        width, height = self.columns * self.tile_px[0], self.rows * self.tile_px[1]
+        return width + width % 2, height + height % 2
+
+    def tile(self, picture: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
+        """The part of the picture that belongs to camera `index`, with a pixel of border left free."""
+        row, column = divmod(index, self.columns)
+        width, height = self.tile_px
+        return picture[row * height : (row + 1) * height - 1, column * width : (column + 1) * width - 1]
+
+
+class _VideoWriter:
+    """H.264 in MP4, BT.601 limited and tagged so."""
+
+    def __init__(self, path: Path, size_px: tuple[int, int], fps: float) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._container = av.open(str(path), mode="w")
+        except (av.FFmpegError, OSError) as error:
+            raise SinkError(f"sinks.mosaic_video: {path} cannot be written: {error.strerror}") from error
+        self._path = path
+        stream = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height = size_px
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.options = {"preset": "ultrafast", "crf": "24"}
+        stream.codec_context.colorspace = Colorspace.ITU601
+        self._stream = stream
+
+    def write(self, picture: NDArray[np.uint8]) -> bool:
+        """Append one BGR picture; False, logged, when the disk refuses it."""
+        try:
+            for packet in self._stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")):
+                self._container.mux(packet)
+        except (av.FFmpegError, OSError) as error:
+            log.error("sinks.mosaic_video: %s: %s; the video ends here", self._path, error.strerror)
+            return False
+        return True
+
+    def close(self) -> None:
+        """Finish the file."""
+        try:
+            for packet in self._stream.encode(None):
+                self._container.mux(packet)
+            self._container.close()
+        except (av.FFmpegError, OSError) as error:
+            log.error("sinks.mosaic_video: %s cannot be finished: %s", self._path, error.strerror)
+
+
+def _boxes(tile: NDArray[np.uint8], tracks: Tracks, scale: float, labels: tuple[str, ...]) -> None:
+    corners = np.rint(tracks.xyxy * scale).astype(int).tolist()
+    for (x1, y1, x2, y2), class_id, track_id in zip(corners, tracks.class_id, tracks.track_id, strict=True):
+        colour = _COLOURS[int(class_id) % len(_COLOURS)]
+        cv2.rectangle(tile, (x1, y1), (x2, y2), colour, 1, cv2.LINE_AA)
+        name = f"{label(labels, int(class_id))} {track_id}"
+        cv2.putText(tile, name, (x1, max(8, y1 - 3)), _FONT, 0.32, colour, 1, cv2.LINE_AA)
+
+
+def _text(tile: NDArray[np.uint8], stream_id: str, caption: str) -> None:
+    strip = tile[-18:]
+    strip[:] = strip // 3
+    cv2.putText(strip, stream_id, (5, 13), _FONT, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
+    (width, _), _ = cv2.getTextSize(caption, _FONT, 0.36, 1)
+    cv2.putText(strip, caption, (max(60, tile.shape[1] - width - 5), 13), _FONT, 0.36, (210, 210, 210), 1, cv2.LINE_AA)

@@ -1,0 +1,119 @@
+"""What the run did, in numbers: ages as a histogram, the summary as one JSON object."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from clients.types import Tier, Verdict
+
+_LEAST_MS, _MOST_MS = 0.1, 100_000.0
+_BINS_PER_DOUBLING = 70  # a bin is 1 % wide
+
+
+class Histogram:
+    """Milliseconds in bins 1 % wide, from 0.1 ms to 100 s: quantiles of any number of values in 12 KB."""
+
+    def __init__(self) -> None:
+        self._bins = np.zeros(_bin(_MOST_MS) + 1, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._bins.sum())
+
+    def add(self, value_ms: float) -> None:
+        """Count one value; what lies outside the range is counted at its end."""
+        self._bins[_bin(min(max(value_ms, _LEAST_MS), _MOST_MS))] += 1
+
+    def merge(self, other: Histogram) -> None:
+        """Count all values of another histogram too."""
+        self._bins += other._bins
+
+    def quantile(self, share: float) -> float | None:
+        """The value that `share` (0..1) of all values do not exceed, to 1 %; None without values."""
+        total = len(self)
+        if not total:
+            return None
+        index = int(np.searchsorted(np.cumsum(self._bins), math.ceil(share * total)))
+        return float(_LEAST_MS * 2 ** ((index + 0.5) / _BINS_PER_DOUBLING))
+
+    def summary(self) -> dict[str, float | None]:
+        """p50, p95 and p99, rounded to a tenth of a millisecond."""
+        quantiles = {name: self.quantile(share) for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))}
+        return {name: None if value is None else round(value, 1) for name, value in quantiles.items()}
+
+
+def _bin(value_ms: float) -> int:
+    return int(math.log2(value_ms / _LEAST_MS) * _BINS_PER_DOUBLING)
+
+
+SKIPPED = tuple(verdict for verdict in Verdict if verdict is not Verdict.INFERRED)
+
+
+@dataclass(frozen=True, slots=True)
+class CameraReport:
+    """One camera's share of the summary."""
+
+    stream_id: str
+    state: str
+    tier: Tier
+    decoded: int
+    verdicts: dict[Verdict, int]
+    objects: int
+    ages: Histogram
+    longest_gap_s: float | None
+
+    def as_json(self, seconds: float) -> dict[str, Any]:
+        """Plain values, `seconds` being the length of the run."""
+        inferences = self.verdicts.get(Verdict.INFERRED, 0)
+        return {
+            "state": self.state,
+            "tier": self.tier.value,
+            "frames_decoded": self.decoded,
+            "frames_skipped": {verdict.value: self.verdicts.get(verdict, 0) for verdict in SKIPPED},
+            "inferences": inferences,
+            "inferences_per_s": round(inferences / seconds, 2),
+            "longest_gap_s": None if self.longest_gap_s is None else round(self.longest_gap_s, 3),
+            "objects": self.objects,
+            "result_age_ms": self.ages.summary(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The whole run. `errors` counts failed requests and failed cameras."""
+
+    seconds: float
+    cameras: tuple[CameraReport, ...]
+    mean_batch: float | None
+    precision: str
+    transport: str
+    client_cpu_s: float
+    errors: int
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `python -m clients run` prints on its last line."""
+        ages = Histogram()
+        for camera in self.cameras:
+            ages.merge(camera.ages)
+        inferences = sum(camera.verdicts.get(Verdict.INFERRED, 0) for camera in self.cameras)
+        skipped = {v.value: sum(camera.verdicts.get(v, 0) for camera in self.cameras) for v in SKIPPED}
+        return {
+            "cameras": len(self.cameras),
+            "seconds": round(self.seconds, 2),
+            "frames_decoded": sum(camera.decoded for camera in self.cameras),
+            "frames_skipped": skipped,
+            "inferences": inferences,
+            "inferences_per_s": round(inferences / self.seconds, 2),
+            "mean_batch": None if self.mean_batch is None else round(self.mean_batch, 2),
+            "precision": self.precision,
+            "transport": self.transport,
+            "result_age_ms": ages.summary(),
+            "client_cpu_ms_per_inference": round(self.client_cpu_s * 1000 / inferences, 2) if inferences else None,
+            "per_camera": {camera.stream_id: camera.as_json(self.seconds) for camera in self.cameras},
+            "results_dropped": self.dropped,
+            "errors": self.errors,
+        }

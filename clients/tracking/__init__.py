@@ -1,0 +1,1 @@
+"""The same object keeps its id from frame to frame."""
