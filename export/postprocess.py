@@ -60,25 +60,23 @@ class Postprocess(nn.Module):
 
     def _standing(self, candidates: Tensor, valid: Tensor, iou: Tensor) -> Tensor:
         """FP32 [B, K], 1 where a box survives."""
-        start = valid.float()
+        start = valid.float().unsqueeze(-1)
         beats = self._beats(candidates, iou)
         standing = start
         for _ in range(self.steps):
-            hits = (beats @ standing.unsqueeze(-1)).squeeze(-1)
-            standing = start * (hits < 0.5).float()
-        return standing
+            standing = (start - beats @ standing).relu()  # both are whole numbers, so this is 0 or 1
+        return standing.squeeze(-1)
 
     def _beats(self, candidates: Tensor, iou: Tensor) -> Tensor:
         """FP32 [B, K, K], 1 where the column's box is better, of the row's class, and overlaps it by more than IoU."""
-        rows, columns = candidates.unsqueeze(2), candidates.unsqueeze(1)
-        low = torch.maximum(rows[..., :2], columns[..., :2])
-        high = torch.minimum(rows[..., 2:4], columns[..., 2:4])
-        size = (high - low).clamp(min=0)
-        shared = size[..., 0] * size[..., 1]
-        area = (candidates[..., 2] - candidates[..., 0]) * (candidates[..., 3] - candidates[..., 1])
+        x1, y1, x2, y2, _, kind = candidates.unbind(dim=2)  # [B, K] each: planes are what CPUs and GPUs broadcast fast
+        width = _shared(x1, x2)
+        height = _shared(y1, y2)
+        shared = width * height
+        area = (x2 - x1) * (y2 - y1)
         union = area.unsqueeze(2) + area.unsqueeze(1) - shared
         overlapping = shared > iou.reshape(-1, 1, 1) * union
-        return (overlapping & (rows[..., 5] == columns[..., 5]) & self.better).float()
+        return (overlapping & (kind.unsqueeze(2) == kind.unsqueeze(1)) & self.better).float()
 
     def _in_source(self, boxes: Tensor, geometry: Tensor) -> Tensor:
         """Canvas pixels to source pixels, clipped to the source, whose size follows from the even padding."""
@@ -86,3 +84,10 @@ class Postprocess(nn.Module):
         pad = geometry[:, 2:].repeat(1, 2).unsqueeze(1)
         largest = (self.canvas - 2 * pad) / scale
         return torch.minimum(((boxes - pad) / scale).clamp(min=0), largest)
+
+
+def _shared(low: Tensor, high: Tensor) -> Tensor:
+    """[B, K] interval ends -> [B, K, K] lengths that each two intervals have in common."""
+    last_start = torch.maximum(low.unsqueeze(2), low.unsqueeze(1))
+    first_end = torch.minimum(high.unsqueeze(2), high.unsqueeze(1))
+    return (first_end - last_start).relu()

@@ -113,7 +113,9 @@ class TritonPythonModel:
 
     def _run(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name. They live in OpenVINO's memory until the next run, which Triton starts after reading."""
-        self.request.infer(dict(zip(self.inputs, arrays, strict=True)), share_inputs=True)
+        for name, array in zip(self.inputs, arrays, strict=True):
+            self.request.set_tensor(name, ov.Tensor(np.ascontiguousarray(array), shared_memory=True))
+        self.request.infer()
         return {name: self.request.get_tensor(name).data for name in self.outputs}
 
 
