@@ -1,0 +1,87 @@
+"""`python -m clients`: run the cameras of a configuration, or check it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+from pathlib import Path
+
+from clients.config import load_settings
+from clients.errors import ConfigError, FleetError
+from clients.fleet import run_fleet
+from clients.types import Verdict
+
+OK, FAILED, UNUSABLE = 0, 1, 2
+log = logging.getLogger("clients")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code: 0 done, 1 the run could not go on or inferred nothing, 2 the configuration or a file is unusable."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr, force=True)
+    try:
+        return int(options.command(options))
+    except ConfigError as error:
+        log.error("%s", error)
+        return UNUSABLE
+    except FleetError as error:
+        log.error("%s", error)
+        return FAILED
+
+
+def _run(options: argparse.Namespace) -> int:
+    summary = asyncio.run(run_fleet(load_settings(options.config), options.duration))
+    line = json.dumps(summary.as_json())
+    if options.summary is not None:
+        try:
+            options.summary.parent.mkdir(parents=True, exist_ok=True)
+            options.summary.write_text(line + "\n", encoding="utf-8")
+        except OSError as error:
+            log.error("--summary %s cannot be written: %s", options.summary, error.strerror)
+    print(line, flush=True)
+    inferred = any(camera.verdicts.get(Verdict.INFERRED) for camera in summary.cameras)
+    if not inferred:
+        log.error("nothing was inferred")
+    return OK if inferred else FAILED
+
+
+def _check(options: argparse.Namespace) -> int:
+    settings = load_settings(options.config)
+    streams = settings.streams()
+    missing = [spec for spec in streams if not Path(spec.source).is_file()]
+    for spec in missing:
+        log.error("camera %s: %s: no such file", spec.stream_id, spec.source)
+    found = {"cameras": len(streams), "unreachable": [spec.stream_id for spec in missing], "tiers": settings.tiers}
+    print(json.dumps({"config": str(options.config), "valid": True, **found}))
+    return FAILED if missing else OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m clients", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run the cameras; the last line of stdout is the summary as JSON")
+    run.add_argument("--duration", type=_seconds, metavar="S", help="stop after S seconds; without it, at the end")
+    run.add_argument("--summary", type=Path, metavar="FILE", help="write the summary to FILE too")
+    run.set_defaults(command=_run)
+    check = commands.add_parser("check", help="check a configuration and whether its cameras can be found")
+    check.set_defaults(command=_check)
+    for command in (run, check):
+        command.add_argument("--config", type=Path, required=True, metavar="FILE", help="the configuration, YAML")
+    return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a positive number of seconds, got {text!r}")
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())

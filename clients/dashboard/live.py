@@ -1,0 +1,71 @@
+"""Keeps the table on the screen while the fleet runs, and watches the GPU."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.live import Live
+
+from clients.config import Monitoring
+from clients.dashboard.table import fleet_line, fleet_table
+from clients.gpu import read_gpu
+from clients.lane import Lane
+from clients.statistics import CameraReport
+
+_REFRESH_S = 1.0
+log = logging.getLogger(__name__)
+
+
+async def show(lanes: Sequence[Lane], monitoring: Monitoring) -> None:
+    """Until cancelled: a live table on a terminal, else one line every `monitoring.check_interval` seconds."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        await _show_table(lanes, monitoring, console)
+    else:
+        await _show_lines(lanes, monitoring)
+
+
+async def _show_table(lanes: Sequence[Lane], monitoring: Monitoring, console: Console) -> None:
+    looked_s, gpu = 0.0, ""
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        reports, read_s = _reports(lanes), time.monotonic()
+        while True:
+            await asyncio.sleep(_REFRESH_S)
+            earlier, before_s = reports, read_s
+            reports, read_s = _reports(lanes), time.monotonic()
+            if read_s - looked_s >= monitoring.check_interval:
+                looked_s, gpu = read_s, await _gpu_line(monitoring)
+            elapsed_s = read_s - before_s
+            title = f"{fleet_line(reports, earlier, elapsed_s)}{gpu}"
+            live.update(fleet_table(reports, earlier, elapsed_s, title), refresh=True)
+
+
+async def _show_lines(lanes: Sequence[Lane], monitoring: Monitoring) -> None:
+    reports, read_s = _reports(lanes), time.monotonic()
+    while True:
+        await asyncio.sleep(monitoring.check_interval)
+        earlier, before_s = reports, read_s
+        reports, read_s = _reports(lanes), time.monotonic()
+        log.info("%s%s", fleet_line(reports, earlier, read_s - before_s), await _gpu_line(monitoring))
+
+
+async def _gpu_line(monitoring: Monitoring) -> str:
+    gpu = await asyncio.to_thread(read_gpu)
+    if gpu is None:
+        return ""
+    if gpu.utilization_percent > monitoring.gpu_utilization_threshold:
+        log.warning(
+            "%s is %.0f %% busy, above monitoring.gpu_utilization_threshold (%.0f %%)",
+            gpu.name,
+            gpu.utilization_percent,
+            monitoring.gpu_utilization_threshold,
+        )
+    return f", {gpu.name} {gpu.utilization_percent:.0f} % at {gpu.sm_clock_mhz} MHz"
+
+
+def _reports(lanes: Sequence[Lane]) -> list[CameraReport]:
+    return [lane.report() for lane in lanes]

@@ -1,0 +1,74 @@
+"""The embedded Triton: a real server on this machine's processor, started with the fleet and kept alive by it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from pathlib import Path
+
+from deploy.run_repository import assemble
+from deploy.triton import TritonServer
+
+from clients.config import Settings
+from clients.errors import FleetError
+
+_LOOK_S = 0.5
+_DEFAULT_LOG = Path("out/triton.log")
+log = logging.getLogger(__name__)
+
+
+class EmbeddedServer:
+    """Assembles the configured tiers that are exported and serves them on free loopback ports."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._server: TritonServer | None = None
+
+    @property
+    def url(self) -> str:
+        """host:port of the server's gRPC. Raises ValueError before `start`."""
+        if self._server is None:
+            raise ValueError("the embedded Triton has not been started")
+        return self._server.grpc_url
+
+    def start(self) -> None:
+        """Start and wait until ready. Raises ConfigError when no tier is exported, and the launcher's errors."""
+        settings = self._settings
+        self._folder = tempfile.TemporaryDirectory(prefix="y12f-")
+        assembled = assemble(
+            Path(self._folder.name) / "repository",
+            settings.tiers,
+            runtime=settings.triton.runtime,
+            models_dir=settings.triton.models,
+            max_batch=settings.system.max_batch_size,
+            dynamic_batching=settings.optimization.enable_dynamic_batching,
+            precision=settings.triton.precision,
+        )
+        for tier in assembled.missing:
+            log.warning("%s is not exported; run: python -m export %s", tier, tier)
+        log_file = settings.triton.log or _DEFAULT_LOG
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        timeout_s = settings.triton.ready_timeout_s
+        self._server = TritonServer(assembled.path, ready_timeout_s=timeout_s, log=log_file)
+        log.info("starting Triton with %s (log: %s)", ", ".join(assembled.present), log_file)
+        self._server.start()
+
+    async def keep_alive(self) -> None:
+        """Until cancelled: start the server again, on the same ports, whenever it has died."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if self._server is not None and not self._server.is_running():
+                log.error("the embedded Triton has died, starting it again")
+                try:
+                    await asyncio.to_thread(self._server.restart)
+                except FleetError as error:
+                    log.error("the embedded Triton did not come back: %s", error)
+
+    def stop(self) -> None:
+        """Stop the server and remove its run repository; does nothing when there is none."""
+        if self._server is not None:
+            self._server.stop()
+        if self._folder is not None:
+            self._folder.cleanup()
