@@ -60,12 +60,12 @@ class Postprocess(nn.Module):
 
     def _standing(self, candidates: Tensor, valid: Tensor, iou: Tensor) -> Tensor:
         """FP32 [B, K], 1 where a box survives."""
-        start = valid.float().unsqueeze(-1)
+        start = valid.half().unsqueeze(-1)
         beats = self._beats(candidates, iou)
         standing = start
         for _ in range(self.steps):
             standing = (start - beats @ standing).relu()  # both are whole numbers, so this is 0 or 1
-        return standing.squeeze(-1)
+        return standing.squeeze(-1).float()
 
     def _beats(self, candidates: Tensor, iou: Tensor) -> Tensor:
         """FP32 [B, K, K], 1 where the column's box is better, of the row's class, and overlaps it by more than IoU."""
@@ -76,7 +76,7 @@ class Postprocess(nn.Module):
         area = (x2 - x1) * (y2 - y1)
         union = area.unsqueeze(2) + area.unsqueeze(1) - shared
         overlapping = shared > iou.reshape(-1, 1, 1) * union
-        return (overlapping & (kind.unsqueeze(2) == kind.unsqueeze(1)) & self.better).float()
+        return (overlapping & (kind.unsqueeze(2) == kind.unsqueeze(1)) & self.better).half()
 
     def _in_source(self, boxes: Tensor, geometry: Tensor) -> Tensor:
         """Canvas pixels to source pixels, clipped to the source, whose size follows from the even padding."""
