@@ -1,23 +1,21 @@
 """Whose turn it is. Earliest virtual deadline first; pure and synchronous, the time is an argument.
 
-A camera that has a frame waiting is *ready*. Its virtual deadline is the end of its period, counted from its last
-grant: `deadline = last_grant + period`, `period = 1 / (rate * weight)` with the largest rate it may ask for. Of the
-ready cameras the one with the earliest deadline is granted the next turn, and is marked in flight before anything
+A camera that has a frame waiting is *ready*. Each grant moves its virtual deadline one period on, counted from the
+old deadline or from now, whichever is later; `period = 1 / (rate * weight)` with the largest rate it may ask for. Of
+the ready cameras the one with the earliest deadline is granted the next turn, and is marked in flight before anything
 else happens; it has one request in flight at most, all together have `window`.
 
-**Bounded wait.** Let camera i be ready from time t on with deadline D_i, and let turns end at `c` per second at
-least. Another camera j is granted before i only while its deadline is earlier than D_i. Each grant of j moves its
-deadline to its grant's time plus P_j, so from D_i on each j is granted at most once before i, and between t and D_i at
-most `ceil((D_i - t) / P_j)` times more. Hence i is granted after at most
+**Bounded wait.** Let camera i be ready from time t on with deadline D_i. Another camera j is granted before i only
+while D_j <= D_i. The first such grant leaves D_j >= t + P_j, each further one adds P_j, so the k-th needs
+t + (k - 1) P_j <= D_i. Hence, however long turns take, i is granted after at most
 
-    N - 1 + sum over j != i of ceil(max(0, D_i - t) / P_j)    turns of others.
+    sum over j != i of 1 + floor(max(0, D_i - t) / P_j)    turns of others.
 
 `max_turns_before` computes it; the tests hold the scheduler to it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -69,7 +67,8 @@ class Scheduler:
             return None
         entry = self._entries[chosen[1]]
         entry.ready, entry.in_flight = False, True
-        entry.deadline_before_ns, entry.deadline_ns = entry.deadline_ns, now_ns + entry.period_ns
+        entry.deadline_before_ns = entry.deadline_ns
+        entry.deadline_ns = max(entry.deadline_ns, now_ns) + entry.period_ns
         self._in_flight += 1
         return chosen[1]
 
@@ -91,4 +90,4 @@ class Scheduler:
         entry = self._entries[stream_id]
         slack_ns = max(0, entry.deadline_ns - now_ns)
         others: Iterable[_Entry] = (e for name, e in self._entries.items() if name != stream_id)
-        return sum(1 + math.ceil(slack_ns / e.period_ns) for e in others)
+        return sum(1 + slack_ns // e.period_ns for e in others)

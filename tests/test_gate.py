@@ -1,0 +1,135 @@
+"""Which frames deserve a turn."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from clients.gate import Gate, GateRules, block_luma, similarity
+from clients.types import Verdict
+
+SECOND = 1_000_000_000
+RULES = GateRules(min_interval_s=0.2, max_age_ms=300, similarity_threshold=0.95, max_skip_s=1.0)
+
+
+def thumbnail(level: int = 100) -> NDArray[np.uint8]:
+    """An even grey picture."""
+    return np.full((36, 64), level, np.uint8)
+
+
+def with_object(size: int, contrast: int) -> NDArray[np.uint8]:
+    """A grey picture with one small object in it."""
+    picture = thumbnail()
+    picture[20 : 20 + size, 40 : 40 + size] += np.uint8(contrast)
+    return picture
+
+
+def test_the_first_frame_deserves_a_turn() -> None:
+    """Nothing is known yet, so nothing can be similar."""
+    assert Gate(RULES).decide(thumbnail(), 0, 0) is None
+
+
+def test_a_stale_frame_is_refused_before_anything_else() -> None:
+    """Older than max_age_ms is stale, even for the first frame; exactly as old is not."""
+    gate = Gate(RULES)
+    assert gate.decide(thumbnail(), 0, 300_000_001) is Verdict.STALE
+    assert gate.decide(thumbnail(), 0, 300_000_000) is None
+
+
+def test_the_rate_limit_comes_before_the_similarity() -> None:
+    """Within min_interval_s after a grant even a changed picture is too soon."""
+    gate = Gate(RULES)
+    gate.granted(thumbnail(), 0)
+    assert gate.decide(thumbnail(250), SECOND // 10, SECOND // 10) is Verdict.TOO_SOON
+    assert gate.decide(thumbnail(250), SECOND // 5, SECOND // 5) is None
+
+
+@given(fps=st.sampled_from([10.0, 15.0, 25.0, 30.0]), limit=st.floats(0.5, 12), jitter=st.lists(st.floats(-2, 2)))
+def test_the_rate_does_not_drift(fps: float, limit: float, jitter: list[float]) -> None:
+    """A camera whose every frame is new is granted its rate limit, not the next slower divisor of its frame rate."""
+    gate = Gate(GateRules(1 / limit, max_age_ms=100, similarity_threshold=None))
+    seconds, granted = 60, 0
+    for index in range(int(seconds * fps)):
+        shift_ms = jitter[index % len(jitter)] if jitter else 0.0
+        now = round((index / fps + shift_ms / 1000 + 0.01) * SECOND)
+        if gate.decide(thumbnail(), now, now) is None:
+            gate.granted(thumbnail(), now)
+            granted += 1
+    expected = min(limit, fps) * seconds
+    assert granted <= limit * seconds + 1
+    assert granted >= expected * 0.93 - 1
+
+
+def test_a_frame_like_the_last_inferred_one_is_skipped_until_max_skip() -> None:
+    """A still picture is skipped for max_skip_s and no longer."""
+    gate = Gate(RULES)
+    gate.granted(thumbnail(), 0)
+    assert gate.decide(thumbnail(), SECOND - 1, SECOND - 1) is Verdict.SIMILAR
+    assert gate.decide(thumbnail(), SECOND, SECOND) is None
+
+
+def test_slow_change_adds_up_against_the_last_inferred_frame() -> None:
+    """Each frame is like the one before; in the end one is unlike the last *inferred* one."""
+    gate = Gate(GateRules(0.01, max_age_ms=300, similarity_threshold=0.95, max_skip_s=10))
+    gate.granted(thumbnail(100), 0)
+    verdicts = [gate.decide(thumbnail(100 + step), step * SECOND // 10, step * SECOND // 10) for step in range(1, 12)]
+    assert verdicts[0] is Verdict.SIMILAR
+    assert verdicts[-1] is None
+
+
+def test_a_small_object_in_a_big_still_picture_is_seen() -> None:
+    """An object of 0.2 % of the picture is seen, though the mean of the picture hardly moves."""
+    gate = Gate(GateRules(0.01, max_age_ms=300, similarity_threshold=0.95, max_skip_s=10))
+    gate.granted(thumbnail(), 0)
+    frame = with_object(size=2, contrast=60)
+    assert abs(float(frame.mean()) - 100) < 0.2
+    assert gate.decide(frame, SECOND, SECOND) is None
+
+
+def test_sensor_noise_is_not_change() -> None:
+    """Noise of 4 grey levels per pixel of a thumbnail leaves the picture similar."""
+    random = np.random.default_rng(1)
+    gate = Gate(GateRules(0.01, max_age_ms=300, similarity_threshold=0.95, max_skip_s=10))
+    still = thumbnail().astype(float)
+    gate.granted(np.clip(still + random.normal(0, 1.5, still.shape), 0, 255).astype(np.uint8), 0)
+    for step in range(1, 50):
+        noisy = np.clip(still + random.normal(0, 1.5, still.shape), 0, 255).astype(np.uint8)
+        assert gate.decide(noisy, step * SECOND // 10, step * SECOND // 10) is Verdict.SIMILAR
+
+
+def test_without_a_threshold_nothing_is_similar() -> None:
+    """Switching the similarity off lets every frame through that is due."""
+    gate = Gate(GateRules(0.01, max_age_ms=300, similarity_threshold=None))
+    gate.granted(thumbnail(), 0)
+    assert gate.decide(thumbnail(), SECOND // 2, SECOND // 2) is None
+
+
+def test_after_a_failed_inference_nothing_is_similar() -> None:
+    """What nobody has seen is no reference."""
+    gate = Gate(RULES)
+    gate.granted(thumbnail(), 0)
+    gate.forget()
+    assert gate.decide(thumbnail(), SECOND // 2, SECOND // 2) is None
+
+
+@given(st.integers(0, 255), st.integers(0, 255))
+def test_similarity_is_one_for_equals_and_symmetric(a: int, b: int) -> None:
+    """Similarity lies in 0..1, is 1 exactly for equal pictures and does not depend on the order."""
+    first, second = block_luma(thumbnail(a)), block_luma(thumbnail(b))
+    value = similarity(first, second)
+    assert 0 <= value <= 1
+    assert (value == 1) == (a == b)
+    assert value == similarity(second, first)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"min_interval_s": 0}, {"max_age_ms": -1}, {"similarity_threshold": 1.5}, {"max_skip_s": 0}],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_rules_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
+    """A limit that is not positive, or a threshold outside 0..1, is an error that shows it."""
+    good = {"min_interval_s": 0.2, "max_age_ms": 300.0, "similarity_threshold": 0.95, "max_skip_s": 1.0}
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} .*got {next(iter(wrong.values()))}"):
+        GateRules(**good | wrong)
