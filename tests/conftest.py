@@ -9,8 +9,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
+settings.register_profile("project", deadline=None, derandomize=True)  # a slow machine is no failure, nor is chance
+settings.load_profile("project")
 ROOT = Path(__file__).resolve().parent.parent
 
 
