@@ -53,7 +53,8 @@ def _forward(self: Any, x: Tensor) -> Tensor:
     """[B, C, H, W] -> [B, C, H, W]. Only the batch is left open, so the graph holds no arithmetic on shapes."""
     channels, height, width = self.all_head_dim, int(x.shape[2]), int(x.shape[3])
     tokens = height * width // self.area
-    qkv = self.qkv(x).flatten(2).transpose(1, 2).reshape(-1, tokens, self.num_heads, 3 * self.head_dim)
+    qkv = self.qkv(x).reshape(-1, 3 * channels, height * width).transpose(1, 2)
+    qkv = qkv.reshape(-1, tokens, self.num_heads, 3 * self.head_dim)
     q, k, v = qkv.permute(0, 2, 1, 3).split([self.head_dim] * 3, dim=3)  # each [B * area, heads, tokens, dim]
     attended = ((q * self.head_dim**-0.5) @ k.transpose(-2, -1)).softmax(dim=-1) @ v
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from clients.errors import FleetError
 from clients.types import Canvas, Tier
 from export import configs
-from export.spec import Spec
+from export.spec import Spec, engine_name
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _configs(spec, check=arguments.check, repository=arguments.repository)
         return _model(spec, arguments)
     except (FleetError, ValueError) as error:
-        sys.stderr.write(f"export: {error}\n")
+        _say(str(error))
         return 1
 
 
@@ -45,8 +45,33 @@ def _model(spec: Spec, arguments: argparse.Namespace) -> int:
     report = export_tier(
         Tier(arguments.command), spec, weights_path=arguments.weights, out=arguments.out, random=arguments.random
     )
+    _follow(spec, arguments.out)
     sys.stdout.write(json.dumps(report) + "\n")
     return 0
+
+
+def _follow(spec: Spec, out: Path) -> None:
+    """Make the repository's configs follow a new canvas, or say what is left to do; names the tiers left behind."""
+    wanted = (spec.canvas, spec.top_k)
+    if configs.rendered_for() not in (None, wanted):
+        shape = f"--canvas {spec.canvas} --top-k {spec.top_k}"
+        if out.resolve() == configs.REPOSITORY / "openvino":
+            changed = configs.write(spec)
+            _say(f"the model repository was for another canvas or top-k: {len(changed)} configs rendered again")
+        else:
+            _say(
+                f"the model repository is for another canvas or top-k; to serve this: python -m export configs {shape}"
+            )
+    for tier in Tier:
+        sidecar = out / engine_name(tier) / "export.json"
+        if sidecar.is_file() and (found := json.loads(sidecar.read_text())):
+            has = (found["canvas"], found["top_k"])
+            if has != (str(spec.canvas), spec.top_k):
+                _say(f"{engine_name(tier)} is still for canvas {has[0]}, top-k {has[1]}: export it again")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"export: {line}\n")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,11 +5,12 @@ Writes text only: knows neither Triton nor what the models compute.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clients.types import Tier
+from clients.types import Canvas, Tier
 from export import spec as s
 
 REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
@@ -56,6 +57,16 @@ def differing(spec: s.Spec, repository: Path = REPOSITORY) -> list[Path]:
         for path, text in render(spec).items()
         if not (repository / path).is_file() or (repository / path).read_text(encoding="utf-8") != text
     ]
+
+
+def rendered_for(repository: Path = REPOSITORY) -> tuple[Canvas, int] | None:
+    """The canvas and top_k that the committed engine configs were rendered with; None where there are none."""
+    path = repository / "openvino" / s.engine_name(Tier.N) / "config.pbtxt"
+    found = re.findall(r"dims: \[(\d+), (\d+)\]", path.read_text(encoding="utf-8")) if path.is_file() else []
+    if len(found) < 2:
+        return None
+    (rows, width), (top_k, _) = found[0], found[1]
+    return Canvas(int(width), int(rows) * 2 // 3), int(top_k)
 
 
 def _engine(spec: s.Spec, runtime: s.Runtime, tier: Tier) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Engine(nn.Module):
         scores, classes = predictions[:, 4:].max(dim=1, keepdim=True)
         rows = torch.cat((predictions[:, :4], scores, classes.float()), dim=1).transpose(1, 2)
         _, best = scores.squeeze(1).topk(self.top_k, dim=1, largest=True, sorted=True)
-        return rows.gather(1, best.unsqueeze(-1).repeat(1, 1, 6))
+        return rows.gather(1, torch.stack([best] * 6, dim=2))
 
 
 def prepare(network: Any) -> Any:
@@ -82,7 +82,11 @@ def open_batch(head: Any) -> Iterator[None]:
         kind.forward_head = stock
 
 
-def _forward_head(self: Any, x: list[Tensor], box_head: Any = None, cls_head: Any = None) -> dict[str, Any]:
-    boxes = torch.cat([box_head[i](x[i]).flatten(2) for i in range(self.nl)], dim=-1)
-    scores = torch.cat([cls_head[i](x[i]).flatten(2) for i in range(self.nl)], dim=-1)
-    return {"boxes": boxes, "scores": scores, "feats": x}
+def _forward_head(_: Any, x: list[Tensor], box_head: Any = None, cls_head: Any = None) -> dict[str, Any]:
+    sizes = [int(level.shape[2]) * int(level.shape[3]) for level in x]
+
+    def joined(branch: Any) -> Tensor:
+        maps = [convolve(level) for convolve, level in zip(branch, x, strict=True)]
+        return torch.cat([m.reshape(-1, int(m.shape[1]), size) for m, size in zip(maps, sizes, strict=True)], dim=2)
+
+    return {"boxes": joined(box_head), "scores": joined(cls_head), "feats": x}

@@ -24,6 +24,7 @@ class Postprocess(nn.Module):
     gets no detections; a candidate that is NaN or has no score is none.
     """
 
+    canvas: Tensor
     rank: Tensor
     better: Tensor
 
@@ -42,7 +43,7 @@ class Postprocess(nn.Module):
         valid = self._valid(candidates, geometry, thresholds)
         standing = self._standing(candidates, valid, thresholds[:, 1])
         key, best = (standing * self.rank).topk(self.limit, dim=1, largest=True, sorted=True)
-        rows = candidates.gather(1, best.unsqueeze(-1).repeat(1, 1, 6))
+        rows = candidates.gather(1, torch.stack([best] * 6, dim=2))
         boxes = self._in_source(rows[:, :, :4], geometry)
         detections = torch.cat((boxes, rows[:, :, 4:]), dim=2)
         present = key > 0.5
@@ -80,8 +81,8 @@ class Postprocess(nn.Module):
 
     def _in_source(self, boxes: Tensor, geometry: Tensor) -> Tensor:
         """Canvas pixels to source pixels, clipped to the source, whose size follows from the even padding."""
-        scale = geometry[:, :2].repeat(1, 2).unsqueeze(1)
-        pad = geometry[:, 2:].repeat(1, 2).unsqueeze(1)
+        scale = torch.cat([geometry[:, :2]] * 2, dim=1).unsqueeze(1)
+        pad = torch.cat([geometry[:, 2:]] * 2, dim=1).unsqueeze(1)
         largest = (self.canvas - 2 * pad) / scale
         return torch.minimum(((boxes - pad) / scale).clamp(min=0), largest)
 

@@ -38,11 +38,14 @@ def official_path(tier: Tier) -> Path:
     return OUT / "weights" / f"{tier.value}.pt"
 
 
-def load(tier: Tier, path: Path) -> Checkpoint:
-    """Read a checkpoint of this tier. Raises ExportError: not a checkpoint, another task, another architecture."""
+def load(tier: Tier, path: Path, *, trusted: bool = False) -> Checkpoint:
+    """Read a checkpoint of this tier, without running code that it might carry unless it is trusted.
+
+    Raises ExportError: not a checkpoint, another task, another architecture.
+    """
     if not path.is_file():
         raise ExportError(f"{path}: no such file; expected a {tier.value} checkpoint (.pt)")
-    network = _network_of(path)
+    network = _network_of(path, trusted=trusted)
     task = str(getattr(network, "task", None) or _task_of(network))
     if task != "detect":
         raise ExportError(f"{path}: expected weights for detect, got weights for {task}")
@@ -57,7 +60,7 @@ def load_official(tier: Tier) -> Checkpoint:
     path = official_path(tier)
     if not path.is_file():
         _download(tier, path)
-    return load(tier, path)
+    return load(tier, path, trusted=True)
 
 
 def random(tier: Tier, seed: int = 0) -> Checkpoint:
@@ -90,11 +93,10 @@ def _architecture(tier: Tier, classes: int) -> Any:
     return tasks.DetectionModel(f"{tier.value}.yaml", nc=classes, verbose=False)
 
 
-def _network_of(path: Path) -> Any:
-    """The network inside a checkpoint, read without running code that the file might carry."""
+def _network_of(path: Path, *, trusted: bool) -> Any:
     tasks = _ultralytics("nn.tasks")
     try:
-        contents, _ = tasks.torch_safe_load(str(path), safe_only=True)
+        contents, _ = tasks.torch_safe_load(str(path), safe_only=not trusted)
         network = contents.get("ema") or contents.get("model")
     except Exception as error:  # the loader raises whatever the damaged file provokes
         raise ExportError(f"{path}: not a checkpoint that Ultralytics can read ({type(error).__name__})") from error
