@@ -105,7 +105,8 @@ class Lane:
             self.state = CameraState.FAILED
             log.exception("camera %s: failed unexpectedly", self.spec.stream_id)
         else:
-            self.state = CameraState.ENDED
+            if not self._stop.is_set():
+                self.state = CameraState.ENDED
         finally:
             on_end()
 

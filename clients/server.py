@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from deploy.run_repository import assemble
-from deploy.triton import TritonServer
+from deploy.server import TritonServer
 
 from clients.config import Settings
 from clients.errors import FleetError
