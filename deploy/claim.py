@@ -66,9 +66,9 @@ def claim() -> Claim:
 def remove(name: str) -> None:
     """Remove every trace of a name: shared memory first, the locks' files last. Does nothing where there is none."""
     for region in SHARED_MEMORY.glob(f"{name}_*"):
-        region.unlink(missing_ok=True)
+        _unlink(region)
     shutil.rmtree(Path(tempfile.gettempdir()) / name, ignore_errors=True)
-    (SHARED_MEMORY / f"{name}{_LOCK}").unlink(missing_ok=True)
+    _unlink(SHARED_MEMORY / f"{name}{_LOCK}")
 
 
 def remove_stale() -> list[str]:
@@ -77,6 +77,11 @@ def remove_stale() -> list[str]:
     for name in stale:
         remove(name)
     return stale
+
+
+def _unlink(file: Path) -> None:
+    with contextlib.suppress(FileNotFoundError, PermissionError):  # already gone, or another user's
+        file.unlink()
 
 
 def _names() -> set[str]:

@@ -60,7 +60,8 @@ class GuardedProcess:
     @property
     def exit_code(self) -> int | None:
         """None while it runs, else what it exited with, or 128 + the signal that ended it."""
-        return self._guardian.poll()
+        code = self._guardian.poll()
+        return 128 - code if code is not None and code < 0 else code
 
     def wait(self, timeout_s: float) -> bool:
         """Whether it ended within `timeout_s`."""

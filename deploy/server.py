@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,7 +15,7 @@ from typing import Self
 from deploy.claim import Claim, claim, remove, remove_stale
 from deploy.errors import LauncherError, ModelLoadFailed, NotReady, NumpyUnusable, PortTaken, ServerExited
 from deploy.guarded_process import GuardedProcess
-from deploy.ports import free_ports, is_free
+from deploy.ports import choose, choose_again, is_free
 from deploy.server_log import StartupLog
 from deploy.wheel import MEND, find_wheel
 
@@ -26,28 +25,11 @@ ENVIRONMENT = REPOSITORY / ".venv-triton"
 _EXIT_TIMEOUT_S = 5
 _GRACE_S = _EXIT_TIMEOUT_S + 5.0
 _LOOK_S = 0.05
+_ANSWER_S = 2.0
 _MORE_FAILURES_S = 1.0  # once a model has failed, this long for Triton to end by itself and name the others
 _ATTEMPTS = 3  # with other free ports, when somebody was faster
 
 LogSink = Callable[[str], None] | Path | None
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """Where the server listens. `given` names those that the user chose; the others may be chosen again."""
-
-    grpc: int
-    http: int
-    metrics: int
-    given: frozenset[str]
-
-    def items(self) -> tuple[tuple[str, int], ...]:
-        """(name, port) of the three."""
-        return (("grpc", self.grpc), ("http", self.http), ("metrics", self.metrics))
-
-    def given_ports(self) -> dict[str, int]:
-        """Those that the user chose, by name."""
-        return {name: port for name, port in self.items() if name in self.given}
 
 
 class TritonServer:
@@ -78,7 +60,7 @@ class TritonServer:
         self._ready_timeout_s = ready_timeout_s
         self._log = log
         self._extra_args = tuple(extra_args)
-        self._ports = _chosen(host, grpc_port, http_port, metrics_port)
+        self._ports = choose(host, grpc=grpc_port, http=http_port, metrics=metrics_port)
         self._process: GuardedProcess | None = None
         self._startup = StartupLog()
         self._has_been_ready = False
@@ -165,7 +147,7 @@ class TritonServer:
             except PortTaken:
                 if attempt == _ATTEMPTS or self._has_been_ready or len(self._ports.given) == 3:
                     raise
-                self._ports = _completed(self._host, self._ports.given_ports())
+                self._ports = choose_again(self._host, self._ports)
             else:
                 self._has_been_ready = True
                 return
@@ -247,35 +229,21 @@ class TritonServer:
         return ServerExited(f"Triton ended with code {exit_code} before it was ready: {startup.last_complaint()}")
 
     def _is_ready(self) -> bool:
-        connection = http.client.HTTPConnection(self._host, self._ports.http, timeout=2)
-        try:
-            connection.request("GET", "/v2/health/ready")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        """Triton opens gRPC first, HTTP next, metrics last: a port taken at the last moment ends it in between."""
+        return _answers(self._host, self._ports.http, "/v2/health/ready") and _answers(
+            self._host, self._ports.metrics, "/metrics"
+        )
 
 
-def _chosen(host: str, grpc: int | None, http: int | None, metrics: int | None) -> Ports:
-    asked = {"grpc": grpc, "http": http, "metrics": metrics}
-    given = {name: port for name, port in asked.items() if port is not None}
-    for name, port in given.items():
-        if not 0 < port < 65536:
-            raise LauncherError(f"the {name} port must lie in 1..65535, got {port}")
-    if len(set(given.values())) < len(given):
-        raise LauncherError(f"the ports must differ, got {', '.join(f'{name} {port}' for name, port in given.items())}")
-    return _completed(host, given)
-
-
-def _completed(host: str, given: dict[str, int]) -> Ports:
-    """The given ports, and free ones for the rest."""
-    names = [name for name in ("grpc", "http", "metrics") if name not in given]
+def _answers(host: str, port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_S)
     try:
-        ports = given | dict(zip(names, free_ports(host, len(names)), strict=True))
-    except OSError as error:
-        raise LauncherError(f"{host}: a server cannot listen there: {error.strerror or error}") from error
-    return Ports(ports["grpc"], ports["http"], ports["metrics"], frozenset(given))
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from deploy.errors import EnvironmentMissing, LibpythonMissing, NumpyUnusable, StubMissing, WheelMissing
 
-MEND = "run `make triton`"
+MEND = "run `make setup`"
 _PROBE_TIMEOUT_S = 60
 _NOT_INHERITED = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE", "PYTHONSAFEPATH")
 
@@ -131,7 +131,13 @@ def _probe(environment: Path) -> dict[str, object]:
         raise EnvironmentMissing(f"{environment}: has no bin/python3 that runs; remove it and {MEND}")
     try:
         run = subprocess.run(
-            [python, "-c", _PROBE], env=variables, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=True
+            [python, "-I", "-c", _PROBE],
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_TIMEOUT_S,
+            check=True,
         )
         told: dict[str, object] = json.loads(run.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
