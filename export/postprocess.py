@@ -20,8 +20,8 @@ _FINITE = 1e9  # a coordinate beyond this is no coordinate; NaN fails the compar
 class Postprocess(nn.Module):
     """candidates [B, K, 6], geometry [B, 4], thresholds [B, 2] -> detections [B, 300, 6], count INT32 [B, 1].
 
-    Candidates are sorted by score. A request with a NaN threshold, a negative IoU or a scale that is not positive
-    gets no detections; a candidate that is NaN or has no score is none.
+    Candidates are sorted by score. A request with a NaN threshold, a negative IoU, a scale that is not positive or a
+    negative padding gets no detections; a candidate that is NaN or has no score is none.
     """
 
     canvas: Tensor
@@ -55,9 +55,9 @@ class Postprocess(nn.Module):
         """BOOL [B, K]: what may be a detection at all."""
         score = candidates[:, :, 4]
         wanted = (score >= thresholds[:, :1]) & (score > 0)
-        finite = candidates.abs().amax(dim=2) < _FINITE
-        usable = (thresholds[:, 1:] >= 0) & (geometry[:, :2].amin(dim=1, keepdim=True) > 0)
-        return wanted & finite & usable
+        finite = candidates.abs().sum(dim=2) < _FINITE  # a sum carries NaN on every runtime, a maximum does not
+        mapped = (geometry[:, 0:1] > 0) & (geometry[:, 1:2] > 0) & (geometry[:, 2:3] >= 0) & (geometry[:, 3:4] >= 0)
+        return wanted & finite & mapped & (thresholds[:, 1:] >= 0)
 
     def _standing(self, candidates: Tensor, valid: Tensor, iou: Tensor) -> Tensor:
         """FP32 [B, K], 1 where a box survives."""

@@ -30,7 +30,7 @@ from export.attention import attention_difference, canonical_attention, count_at
 from export.engine import Engine, open_batch, prepare
 from export.errors import ExportError
 from export.postprocess import STEPS, Postprocess
-from export.spec import POSTPROCESS, Spec, engine_name
+from export.spec import POSTPROCESS, Spec, Tensor, engine_name
 
 OPSET = 19
 _HALF_FROM = 1024  # weights with at least this many values are stored in half precision
@@ -52,14 +52,14 @@ def export_tier(tier: Tier, spec: Spec, *, weights_path: Path | None, out: Path,
     post = postprocess_onnx(spec)
     sidecar = {
         "tier": tier.value,
-        "sha256": {"onnx": _sha256(engine), "weights": _weights_sha256(checkpoint.path)},
+        "sha256": {"onnx": sha256(engine), "weights": _weights_sha256(checkpoint.path)},
         "canvas": str(spec.canvas),
         "top_k": spec.top_k,
         "classes": list(checkpoint.classes),
         "precision": "f32",
         "stored_precision": "f16",
         "attention": {"blocks": count_attention(network), "largest_difference": difference},
-        "postprocess": {"sha256": _sha256(post), "steps": STEPS},
+        "postprocess": {"sha256": sha256(post), "steps": STEPS},
         "opset": OPSET,
         "tools": _tools(),
     }
@@ -83,11 +83,9 @@ def engine_onnx(network: Any, spec: Spec) -> bytes:
         module(frames)  # the head keeps its anchors for this shape; the trace then sees constants
         expected = module(frames).numpy()
         data = _traced(module, (frames,), ["frames"], ["candidates"])
-    model = _halved(onnx.load_from_string(data))
-    onnx.checker.check_model(model, full_check=True)
-    result = model.SerializeToString()
+    result = _finished(_halved(onnx.load_from_string(data)), (spec.candidates,))
     _check_same(result, frames.numpy(), expected)
-    return bytes(result)
+    return result
 
 
 def postprocess_onnx(spec: Spec, steps: int = STEPS) -> bytes:
@@ -96,8 +94,18 @@ def postprocess_onnx(spec: Spec, steps: int = STEPS) -> bytes:
     names = ["candidates", "geometry", "thresholds"]
     with torch.no_grad():
         data = _traced(Postprocess(spec, steps).eval(), arguments, names, ["detections", "count"])
-    onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
-    return data
+    return _finished(onnx.load_from_string(data), (spec.detections, spec.count))
+
+
+def _finished(model: onnx.ModelProto, outputs: tuple[Tensor, ...]) -> bytes:
+    """State the outputs' shapes, which the tracer leaves open behind a top-K, and check the file."""
+    for value, tensor in zip(model.graph.output, outputs, strict=True):
+        shape = value.type.tensor_type.shape
+        del shape.dim[1:]
+        for size in tensor.dims:
+            shape.dim.add().dim_value = size
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
 
 
 def _traced(module: nn.Module, arguments: tuple[Any, ...], inputs: list[str], outputs: list[str]) -> bytes:
@@ -183,12 +191,13 @@ def _publish(files: dict[Path, bytes]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _sha256(data: bytes) -> str:
+def sha256(data: bytes) -> str:
+    """Hex digest, as the sidecar has it."""
     return hashlib.sha256(data).hexdigest()
 
 
 def _weights_sha256(path: Path | None) -> str | None:
-    return None if path is None else _sha256(path.read_bytes())
+    return None if path is None else sha256(path.read_bytes())
 
 
 def _tools() -> dict[str, str]:
