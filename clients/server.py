@@ -7,11 +7,10 @@ import logging
 import tempfile
 from pathlib import Path
 
-from deploy.run_repository import assemble
-from deploy.server import TritonServer
-
 from clients.config import Settings
 from clients.errors import FleetError
+from deploy.run_repository import assemble
+from deploy.server import TritonServer
 
 _LOOK_S = 0.5
 _DEFAULT_LOG = Path("out/triton.log")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 settings.register_profile("project", deadline=None, derandomize=True)  # a slow machine is no failure, nor is chance
 settings.load_profile("project")
 ROOT = Path(__file__).resolve().parent.parent
+MODELS = Path("/tmp/models")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 
 from clients.config import Settings, TransportName
 from clients.errors import InferenceError
+from clients.inference.flight import Flights
 from clients.inference.jpeg import JpegTransport
 from clients.inference.raw import RawTransport
 from clients.inference.server import TritonLink
@@ -39,14 +40,14 @@ async def open_transport(
 
 
 def _transport(name: TransportName, settings: Settings, link: TritonLink, executor: Executor, window: int) -> Transport:
-    timeout_s = settings.triton.timeout_ms / 1000
+    limit = 2 * window  # as many again as may be in flight wait out their quarantine
+    flights = Flights(settings.triton.timeout_ms / 1000, limit)
     match name:
         case "shm":
-            slots = 2 * window  # as many again as may be in flight wait out their quarantine
-            return SharedMemoryTransport(link, settings.canvas, executor, timeout_s=timeout_s, slots=slots)
+            return SharedMemoryTransport(link, settings.canvas, executor, flights, slots=limit)
         case "jpeg":
             scaled = settings.optimization.resolution_scaling
             max_size_px = settings.optimization.max_size_px if scaled else None
-            return JpegTransport(link, executor, timeout_s=timeout_s, max_size_px=max_size_px)
+            return JpegTransport(link, executor, flights, max_size_px=max_size_px)
         case _:
-            return RawTransport(link, settings.canvas, executor, timeout_s=timeout_s)
+            return RawTransport(link, settings.canvas, executor, flights)

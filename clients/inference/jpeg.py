@@ -18,19 +18,19 @@ class JpegTransport:
     """Uses the `<tier>_jpeg` ensembles. `max_size_px` (width, height) bounds what is encoded; None sends full size."""
 
     def __init__(
-        self, link: TritonLink, executor: Executor, *, timeout_s: float, max_size_px: tuple[int, int] | None
+        self, link: TritonLink, executor: Executor, flights: Flights, *, max_size_px: tuple[int, int] | None
     ) -> None:
         self._link = link
         self._executor = executor
         self._max_size_px = max_size_px
-        self._flights = Flights(timeout_s)
+        self._flights = flights
 
     async def start(self) -> None:
         """Nothing to prepare: every message is complete in itself."""
 
     async def infer(self, request: Request) -> Detections:
         """See Transport."""
-        return await self._flights.fly(self._send(request))
+        return await self._flights.fly(lambda: self._send(request))
 
     async def close(self) -> None:
         """See Transport."""

@@ -17,18 +17,18 @@ from clients.types import Canvas, Detections
 class RawTransport:
     """Sends the canvas as the bytes of the tensor `frames`."""
 
-    def __init__(self, link: TritonLink, canvas: Canvas, executor: Executor, *, timeout_s: float) -> None:
+    def __init__(self, link: TritonLink, canvas: Canvas, executor: Executor, flights: Flights) -> None:
         self._link = link
         self._canvas = canvas
         self._executor = executor
-        self._flights = Flights(timeout_s)
+        self._flights = flights
 
     async def start(self) -> None:
         """Nothing to prepare: every message is complete in itself."""
 
     async def infer(self, request: Request) -> Detections:
         """See Transport."""
-        return await self._flights.fly(self._send(request))
+        return await self._flights.fly(lambda: self._send(request))
 
     async def close(self) -> None:
         """See Transport."""

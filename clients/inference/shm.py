@@ -80,13 +80,12 @@ class Region:
 class SharedMemoryTransport:
     """Sends the place of a canvas instead of the canvas."""
 
-    def __init__(self, link: TritonLink, canvas: Canvas, executor: Executor, *, timeout_s: float, slots: int) -> None:
+    def __init__(self, link: TritonLink, canvas: Canvas, executor: Executor, flights: Flights, *, slots: int) -> None:
         self._link = link
         self._canvas = canvas
         self._executor = executor
-        self._timeout_s = timeout_s
         self._slots = slots
-        self._flights = Flights(timeout_s)
+        self._flights = flights
         self._region: Region | None = None
         self._registered: list[str] = []
 
@@ -115,8 +114,7 @@ class SharedMemoryTransport:
         region = self._region
         if region is None:
             raise ServerUnavailable(f"{self._link.url}: shared memory is not registered; start the transport first")
-        slot = await region.lease(self._timeout_s)
-        return await self._flights.fly(self._send(region, slot, request))
+        return await self._flights.fly(lambda: self._send(region, request))
 
     async def close(self) -> None:
         """See Transport."""
@@ -126,7 +124,8 @@ class SharedMemoryTransport:
             with contextlib.suppress(InferenceError):  # a dead server has forgotten it already
                 await self._link.unregister(self._registered.pop())
 
-    async def _send(self, region: Region, slot: int, request: Request) -> Detections:
+    async def _send(self, region: Region, request: Request) -> Detections:
+        slot = await region.lease(self._flights.timeout_s)
         try:
             found = await self._exchange(region, slot, request)
         except (ServerUnavailable, asyncio.CancelledError):
