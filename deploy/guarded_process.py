@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -54,7 +55,7 @@ class GuardedProcess:
         try:
             self.pid = self._order(list(command), dict(environment))
         except BaseException:
-            self.stop()
+            self.stop(at_once=True)
             raise
 
     @property
@@ -71,8 +72,11 @@ class GuardedProcess:
             return False
         return True
 
-    def stop(self) -> None:
-        """End it and wait until it is gone, output included. A second call does nothing."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """End it and wait until it is gone, output included; `at_once` gives it no time. A second call does nothing."""
+        if at_once:
+            with contextlib.suppress(OSError):  # already closed, or nobody there any more
+                self._control.sendall(b"now")
         self._control.close()
         if not self.wait(self._grace_s + _SPARE_S):
             self._guardian.kill()  # the server dies with it

@@ -2,8 +2,8 @@
 
 Run by path with nothing but the standard library: `python -I -S guardian.py FD`, FD being one end of a socket pair.
 It reads one JSON line (what to start), answers one (the server's process id, or why it did not start), and from then
-on anything it reads, the end of the stream included, means stop: the launcher asked, or it died. It also looks
-whether its parent is still there, for a forked child of the launcher may keep the other end open.
+on anything it reads, the end of the stream included, means stop: the launcher asked (`now`: without a grace), or it
+died. It also looks whether its parent is still there, for a forked child of the launcher may keep the other end open.
 
 Every process that the server started becomes a child of this one when it loses its parent (subreaper), so it can
 be ended even if it left the server's process group.
@@ -48,7 +48,7 @@ def main(control_fd: int) -> int:
             server = _spawn(order, libc)
             _tell(control, {"pid": server.pid})
             _watch(server, (control, asked), parent)
-            _end(server, order["grace_s"])
+            _end(server, 0 if _must_be_quick(control) else order["grace_s"])
         except OSError as error:
             _tell(control, {"error": f"{error.strerror}: {error.filename}"})
             return 1
@@ -97,10 +97,18 @@ def _watch(server: subprocess.Popen[bytes], ends: tuple[socket.socket, ...], par
             return
 
 
+def _must_be_quick(control: socket.socket) -> bool:
+    control.setblocking(False)
+    try:
+        return control.recv(16) == b"now"
+    except OSError:  # nothing to read: the server ended by itself, or a signal came
+        return False
+
+
 def _end(server: subprocess.Popen[bytes], grace_s: float) -> None:
     """SIGTERM, `grace_s` to unload, SIGKILL; then everything that is left of it."""
     if server.poll() is None:
-        server.terminate()
+        server.terminate() if grace_s else server.kill()
         try:
             server.wait(grace_s)
         except subprocess.TimeoutExpired:

@@ -58,12 +58,12 @@ def is_free(host: str, port: int) -> bool:
 def _completed(host: str, given: Mapping[str, int]) -> Ports:
     names = [name for name in ("grpc", "http", "metrics") if name not in given]
     with _translated(host):
-        ports = {**given, **dict(zip(names, _free(host, len(names)), strict=True))}
+        ports = {**given, **dict(zip(names, _free(host, len(names), set(given.values())), strict=True))}
     return Ports(ports["grpc"], ports["http"], ports["metrics"], frozenset(given))
 
 
-def _free(host: str, count: int) -> tuple[int, ...]:
-    """`count` different ports on which nobody listens.
+def _free(host: str, count: int, others: set[int]) -> tuple[int, ...]:
+    """`count` different ports on which nobody listens, none of `others`.
 
     They lie below the range from which the kernel takes the near end of outgoing connections: a client that keeps
     calling a restarting server would otherwise now and then be given the very port it calls, connect to itself and
@@ -76,7 +76,7 @@ def _free(host: str, count: int) -> tuple[int, ...]:
                 return tuple(ports)
             candidate = random.randint(_LOWEST, _first_ephemeral() - 1)
             probe = held.enter_context(socket.socket())
-            if _bind(probe, host, candidate):
+            if candidate not in others and _bind(probe, host, candidate):
                 ports.append(candidate)
     raise OSError(f"{_ATTEMPTS} ports tried, no {count} of them free")
 

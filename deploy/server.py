@@ -119,11 +119,14 @@ class TritonServer:
         with self._turn:
             self._start()
 
-    def stop(self) -> None:
-        """Ask the server to unload and exit, end it if it does not. Does nothing when there is none."""
-        self._stop_asked.set()  # a start that is under way in another thread gives up
+    def stop(self, *, at_once: bool = False) -> None:
+        """Ask the server to unload and exit, which takes it seconds, and end it if it does not; `at_once` only ends it.
+
+        Does nothing when there is none. A start that is under way in another thread gives up.
+        """
+        self._stop_asked.set()
         with self._turn:
-            self._stop()
+            self._stop(at_once=at_once)
 
     def restart(self) -> None:
         """Stop, if it runs, and start again on the same ports. Raises as `start` does."""
@@ -140,7 +143,7 @@ class TritonServer:
     def _start(self) -> None:
         if self.is_running():
             return
-        self._stop()  # what is left of one that died
+        self._stop(at_once=True)  # what is left of one that died
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._start_once()
@@ -163,13 +166,13 @@ class TritonServer:
             self._process = self._spawn()
             self._wait_until_ready(self._process)
         except BaseException:
-            self._stop()
+            self._stop(at_once=True)
             raise
 
-    def _stop(self) -> None:
+    def _stop(self, *, at_once: bool) -> None:
         process, self._process = self._process, None
         if process is not None:
-            process.stop()
+            process.stop(at_once=at_once)
 
     def _spawn(self) -> GuardedProcess:
         wheel = find_wheel(self._environment)
@@ -214,7 +217,7 @@ class TritonServer:
             if time.monotonic() > deadline:
                 said = self._startup.last_complaint()
                 raise NotReady(f"Triton was not ready within {self._ready_timeout_s:g} s; it last said: {said}")
-        process.stop()  # all of its log has been read now
+        process.stop(at_once=True)  # all of its log has been read now
         raise self._failure(process.exit_code)
 
     def _failure(self, exit_code: int | None) -> LauncherError:
