@@ -1,0 +1,151 @@
+"""Training and validation pictures: rendered, H.264-compressed, decoded and put on the canvas like a camera's frame.
+
+Training pictures are square cuts from the canvas, at its own scale: an object is as many pixels large as when served.
+Validation pictures are whole canvases. The folder has the layout that Ultralytics reads.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from clients.sources.picture import AvPicture
+from clients.types import Canvas, Geometry
+from demo.render import Renderer
+from demo.scenes import CLASSES, Purpose, scene
+from demo.truth import TrueObject
+from demo.video import decode, encode
+
+CUT_PX = 384
+PICTURES_PER_CAMERA = 3
+_POLISH_FROM = 100_000
+_FRAMES_PER_PICTURE = 3  # the last of so many consecutive frames: it carries the compression of a moving picture
+_LEAST_VISIBILITY = 0.25
+_LEAST_SIZE_PX = (4.0, 7.0)  # width, height on the canvas
+_LEAST_SHARE_IN_CUT = 0.35
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """`image` UINT8 (H, W, 3) BGR; `boxes` (n, 5): class, x1, y1, x2, y2 in its pixels."""
+
+    image: NDArray[np.uint8]
+    boxes: NDArray[np.float64]
+
+
+def camera_pictures(purpose: Purpose, seed: int, index: int) -> list[Labelled]:
+    """The pictures of one camera: whole canvases with what can be seen in them."""
+    shown = scene(purpose, seed, index)
+    renderer = Renderer(shown)
+    rng = np.random.default_rng((*shown.seed, 3))
+    images, truths = [], []
+    for start in np.sort(rng.integers(0, 60 * shown.view.fps, PICTURES_PER_CAMERA)):
+        for offset in range(_FRAMES_PER_PICTURE):
+            rendered = renderer.render(int(start) + offset, shown.view.fps)
+            images.append(rendered.image)
+            truths.append(rendered.objects)
+    buffer = io.BytesIO()
+    encode(buffer, shown.view, images)
+    buffer.seek(0)
+    scaler = VideoReformatter()
+    pictures = []
+    for frame, objects in zip(list(decode(buffer)), truths, strict=True):
+        canvas = Canvas()
+        nv12 = np.empty(canvas.nv12_shape, dtype=np.uint8)
+        geometry = AvPicture(frame, scaler).write_canvas(canvas, nv12)
+        image = np.asarray(cv2.cvtColor(nv12, cv2.COLOR_YUV2BGR_NV12), dtype=np.uint8)
+        pictures.append(Labelled(image, _boxes(objects, geometry)))
+    return pictures[_FRAMES_PER_PICTURE - 1 :: _FRAMES_PER_PICTURE]
+
+
+def cut(picture: Labelled, left: int) -> Labelled:
+    """The square of `CUT_PX` pixels from column `left`, with the boxes that mostly lie in it, clipped."""
+    boxes = picture.boxes.copy()
+    boxes[:, [1, 3]] = np.clip(boxes[:, [1, 3]] - left, 0, CUT_PX)
+    boxes[:, [2, 4]] = np.clip(boxes[:, [2, 4]], 0, CUT_PX)
+    before = picture.boxes[:, 3] - picture.boxes[:, 1]
+    after = boxes[:, 3] - boxes[:, 1]
+    kept = (after >= _LEAST_SHARE_IN_CUT * before) & (after >= _LEAST_SIZE_PX[0])
+    return Labelled(picture.image[:CUT_PX, left : left + CUT_PX], boxes[kept])
+
+
+def write_pictures(
+    folder: Path, split: str, seed: int, count: int, *, workers: int = 2, progress: Callable[[int], None] | None = None
+) -> None:
+    """Fill `folder/images/split` and `folder/labels/split`. Raises OSError when that cannot be written."""
+    for kind in ("images", "labels"):
+        (folder / kind / split).mkdir(parents=True, exist_ok=True)
+    cameras = -(-count // PICTURES_PER_CAMERA)
+    with ProcessPoolExecutor(workers) as pool:
+        jobs = [
+            pool.submit(_write_camera, folder, split, seed, i, min(PICTURES_PER_CAMERA, count - i * PICTURES_PER_CAMERA))
+            for i in range(cameras)
+        ]
+        for job in jobs:
+            written = job.result()
+            if progress is not None:
+                progress(written)
+
+
+def write_dataset_file(folder: Path, name: str, split: str) -> Path:
+    """The YAML (JSON is YAML) that tells Ultralytics where the pictures are and what the classes are called."""
+    file = folder / f"{name}.yaml"
+    names = dict(enumerate(CLASSES))
+    file.write_text(
+        json.dumps({"path": str(folder.resolve()), "train": f"images/{split}", "val": "images/val", "names": names}),
+        encoding="utf-8",
+    )
+    return file
+
+
+def split_cameras(split: str) -> tuple[Purpose, int]:
+    """What a split's cameras are for, and the number of the first: "train" (cuts), "polish" or "val" (canvases)."""
+    return {
+        "train": (Purpose.TRAINING, 0),
+        "polish": (Purpose.TRAINING, _POLISH_FROM),
+        "val": (Purpose.VALIDATION, 0),
+    }[split]
+
+
+def _write_camera(folder: Path, split: str, seed: int, number: int, count: int) -> int:
+    """A worker's job: one camera's pictures. Returns how many."""
+    cv2.setNumThreads(1)
+    purpose, first = split_cameras(split)
+    index = first + number
+    rng = np.random.default_rng((int(purpose), seed, index, 4))
+    for place, whole in enumerate(camera_pictures(purpose, seed, index)[:count]):
+        picture = cut(whole, int(rng.integers(0, whole.image.shape[1] - CUT_PX + 1))) if split == "train" else whole
+        name = f"{index:06d}_{place}"
+        path = folder / "images" / split / f"{name}.png"
+        if not cv2.imwrite(str(path), picture.image, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+            raise OSError(f"{path}: the picture cannot be written")
+        text = "\n".join(_label_lines(picture))
+        (folder / "labels" / split / f"{name}.txt").write_text(text, encoding="utf-8")
+    return count
+
+
+def _label_lines(picture: Labelled) -> Iterable[str]:
+    """Ultralytics' label format: class, centre x, centre y, width, height, as shares of the picture."""
+    height, width = picture.image.shape[:2]
+    for class_id, x1, y1, x2, y2 in picture.boxes:
+        centre = (x1 + x2) / 2 / width, (y1 + y2) / 2 / height
+        yield f"{int(class_id)} {centre[0]:.6f} {centre[1]:.6f} {(x2 - x1) / width:.6f} {(y2 - y1) / height:.6f}"
+
+
+def _boxes(objects: Iterable[TrueObject], geometry: Geometry) -> NDArray[np.float64]:
+    """Canvas boxes of what is large and visible enough to be asked for."""
+    rows = [(o.class_id, *o.xyxy) for o in objects if o.visibility >= _LEAST_VISIBILITY]
+    boxes = np.array(rows, dtype=np.float64).reshape(-1, 5)
+    boxes[:, [1, 3]] = boxes[:, [1, 3]] * geometry.scale_x + geometry.pad_x
+    boxes[:, [2, 4]] = boxes[:, [2, 4]] * geometry.scale_y + geometry.pad_y
+    size = boxes[:, 3:5] - boxes[:, 1:3]
+    return boxes[(size >= _LEAST_SIZE_PX).all(axis=1)]

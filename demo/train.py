@@ -1,0 +1,235 @@
+"""Small yolo12n weights that know the rendered street: pictures, two rounds of training, a held-out score.
+
+Round one sees square cuts at serving scale, with mosaics; round two sees whole canvases as they are served. Everything
+is written below `demo/runs/`; only the finished weights and their record go to `demo/weights/`. Ultralytics (AGPL-3.0)
+and torch are imported by this file only, and only when a command needs them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import json
+import os
+import shutil
+import sys
+import types
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import cv2
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from clients.errors import FleetError
+from clients.types import Canvas
+from demo.pictures import CUT_PX, write_dataset_file, write_pictures
+from demo.scenes import CLASSES
+
+HERE = Path(__file__).resolve().parent
+RUNS, WEIGHTS = HERE / "runs", HERE / "weights"
+_BATCH = 16
+
+
+class TrainingError(FleetError):
+    """Training cannot start or go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `python -m demo train` is asked for."""
+
+    epochs: int = 8
+    polish_epochs: int = 4
+    pictures: int = 2100
+    held_out: int = 150
+    seed: int = 0
+    imgsz: int = CUT_PX
+    device: str = "auto"
+    resume: bool = False
+
+    @property
+    def polish_pictures(self) -> int:
+        """Whole canvases for round two."""
+        return self.pictures // 3
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Mean average precision on the held-out canvases, 640x384, batch-independent."""
+
+    map50: float
+    map50_95: float
+    per_class_map50: dict[str, float]
+
+
+def train(plan: Plan, runs: Path = RUNS, weights: Path = WEIGHTS) -> dict[str, Any]:
+    """Run the plan; returns the record that is also written beside the weights. Raises TrainingError, OSError."""
+    data = prepare(plan, runs / f"pictures-{plan.pictures}-{plan.seed}")
+    ultralytics = _ultralytics(runs)
+    first = _round(ultralytics, plan, runs / "cuts", data / "cuts.yaml", None)
+    record = _publish(ultralytics, plan, first, data, weights)
+    if plan.polish_epochs:
+        second = _round(ultralytics, plan, runs / "canvases", data / "canvases.yaml", first)
+        record = _publish(ultralytics, plan, second, data, weights, at_least=record)
+    return record
+
+
+def prepare(plan: Plan, folder: Path) -> Path:
+    """Render the pictures of the plan, or find them rendered. Returns their folder."""
+    done = folder / "complete.json"
+    wanted = {"train": plan.pictures, "polish": plan.polish_pictures, "val": plan.held_out, "seed": plan.seed}
+    if done.is_file() and json.loads(done.read_text(encoding="utf-8")) == wanted:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    with _progress() as bar:
+        for split in ("val", "train", "polish"):
+            task = bar.add_task(f"pictures: {split}", total=wanted[split])
+            write_pictures(folder, split, plan.seed, wanted[split], progress=lambda n, t=task: bar.advance(t, n))
+    write_dataset_file(folder, "cuts", "train")
+    write_dataset_file(folder, "canvases", "polish")
+    done.write_text(json.dumps(wanted), encoding="utf-8")
+    return folder
+
+
+def _round(ultralytics: Any, plan: Plan, folder: Path, data: Path, start: Path | None) -> Path:
+    """One round of training; returns its weights. Cuts from scratch, canvases from the weights of the first round."""
+    last = folder / "weights" / "last.pt"
+    resume = plan.resume and last.is_file()
+    if resume and _finished(last):
+        return last
+    model = ultralytics.YOLO(str(last if resume else start or "yolo12n.yaml"), task="detect")
+    settings: dict[str, Any] = {
+        "data": str(data), "project": str(folder.parent), "name": folder.name, "exist_ok": True,
+        "device": "cpu" if plan.device == "auto" and not _has_gpu() else plan.device.replace("auto", "0"),
+        "batch": _BATCH, "nbs": _BATCH, "workers": 1, "cache": "ram", "seed": plan.seed, "deterministic": False,
+        "optimizer": "AdamW", "momentum": 0.9, "weight_decay": 0.0005, "cos_lr": True, "warmup_bias_lr": 0.0,
+        "amp": False, "val": False, "plots": False, "verbose": False, "patience": 0, "save": True,
+        "hsv_h": 0.01, "hsv_s": 0.4, "hsv_v": 0.3, "translate": 0.1,
+    }
+    if start is None:
+        settings |= {"imgsz": plan.imgsz, "epochs": plan.epochs, "lr0": 0.0015, "lrf": 0.05, "warmup_epochs": 1.0,
+                     "mosaic": 1.0, "close_mosaic": max(1, plan.epochs // 4), "scale": 0.4}
+    else:
+        settings |= {"imgsz": Canvas().width, "rect": True, "epochs": plan.polish_epochs, "lr0": 0.0004, "lrf": 0.05,
+                     "warmup_epochs": 0.3, "mosaic": 0.0, "scale": 0.15}
+    with _progress() as bar:
+        _show_progress(model, bar, f"training: {folder.name}")
+        if settings["device"] == "cpu":
+            model.add_callback("on_train_start", _use_bfloat16)
+        model.train(**(settings | {"resume": resume}))
+    return last
+
+
+def _publish(
+    ultralytics: Any, plan: Plan, trained: Path, data: Path, weights: Path, at_least: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Score `trained` and put it into `weights` with its record, unless `at_least` was better."""
+    score = evaluate(ultralytics, trained, data / "canvases.yaml")
+    if at_least is not None and score.map50_95 < at_least["held_out"]["map50_95"]:
+        return at_least
+    record = {
+        "command": f"python -m demo train --epochs {plan.epochs} --polish-epochs {plan.polish_epochs} "
+        f"--pictures {plan.pictures} --imgsz {plan.imgsz} --seed {plan.seed}",
+        "round": trained.parent.parent.name,
+        "classes": CLASSES,
+        "plan": asdict(plan),
+        "held_out": asdict(score) | {"pictures": plan.held_out, "canvas": str(Canvas())},
+        "versions": {name: importlib.metadata.version(name) for name in ("torch", "ultralytics", "opencv-python")},
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    weights.mkdir(parents=True, exist_ok=True)
+    stripped = trained.with_name("stripped.pt")
+    ultralytics.utils.torch_utils.strip_optimizer(trained, str(stripped))  # keeps the averaged weights, in FP16
+    partial = weights / "yolo12n.pt.part"
+    shutil.copyfile(stripped, partial)
+    partial.replace(weights / "yolo12n.pt")
+    (weights / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return record
+
+
+def evaluate(ultralytics: Any, weights: Path, data: Path) -> Score:
+    """Ultralytics' own validator on the held-out canvases, at the size that is served."""
+    metrics = ultralytics.YOLO(str(weights), task="detect").val(
+        data=str(data), imgsz=Canvas().width, rect=True, batch=8, workers=0, device="cpu", plots=False, verbose=False,
+        project=str(weights.parent.parent.parent), name="score", exist_ok=True,
+    )
+    per_class = {CLASSES[int(c)]: round(float(v), 4) for c, v in zip(metrics.box.ap_class_index, metrics.box.ap50, strict=True)}
+    return Score(round(float(metrics.box.map50), 4), round(float(metrics.box.map), 4), per_class)
+
+
+def _finished(checkpoint: Path) -> bool:
+    """A finished round's file has lost its optimizer."""
+    import torch
+
+    return torch.load(checkpoint, map_location="cpu", weights_only=False).get("optimizer") is None
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _ultralytics(runs: Path) -> Any:
+    """Ultralytics with its files below `runs`, silent, offline, without torchvision."""
+    os.environ["YOLO_CONFIG_DIR"] = str(runs / "settings")
+    os.environ["YOLO_OFFLINE"] = "true"
+    os.environ["YOLO_AUTOINSTALL"] = "false"
+    (runs / "settings").mkdir(parents=True, exist_ok=True)
+    _stand_in_for_torchvision()
+    with contextlib.redirect_stdout(io.StringIO()):
+        import ultralytics
+
+        ultralytics.utils.LOGGER.setLevel("ERROR")
+        ultralytics.utils.SETTINGS.update({"sync": False, "runs_dir": str(runs), "weights_dir": str(runs)})
+    return ultralytics
+
+
+def _stand_in_for_torchvision() -> None:
+    """The validator imports torchvision for its `ops.nms` alone; its wheel does not fit a CPU build of torch."""
+    from ultralytics.utils.nms import TorchNMS
+
+    stand_in, ops = types.ModuleType("torchvision"), types.ModuleType("torchvision.ops")
+    ops.nms = TorchNMS.nms  # type: ignore[attr-defined]
+    stand_in.ops = ops  # type: ignore[attr-defined]
+    sys.modules |= {"torchvision": stand_in, "torchvision.ops": ops}
+
+
+def _use_bfloat16(trainer: Any) -> None:
+    """Run the forward pass in bfloat16: on a processor that has it, twice as fast; Ultralytics offers it for GPUs only."""
+    import torch
+
+    forward = trainer.model.forward
+
+    def in_bfloat16(*arguments: Any, **options: Any) -> Any:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return forward(*arguments, **options)
+
+    trainer.model.forward = in_bfloat16
+
+
+def _show_progress(model: Any, bar: Progress, text: str) -> None:
+    task = bar.add_task(text, total=None)
+
+    def started(trainer: Any) -> None:
+        batches = len(trainer.train_loader)
+        bar.update(task, total=batches * trainer.epochs, completed=batches * trainer.start_epoch)
+
+    def advanced(trainer: Any) -> None:
+        losses = " ".join(f"{k.split('/')[-1]} {float(v):.2f}" for k, v in trainer.tloss.items())
+        bar.update(task, advance=1, description=f"{text} ({losses})")
+
+    model.add_callback("on_train_start", started)
+    model.add_callback("on_train_batch_end", advanced)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        yield bar
