@@ -159,12 +159,12 @@ def _ensemble_parameters(sources: _Sources, tier: Tier, engine: Any) -> dict[str
     rows, columns = engine.input[0].dims
     canvas = str(Canvas(columns, rows * 2 // 3))
     sidecar = _sidecar(folder / "export.json")
-    exported = str(sidecar.get("canvas", canvas))
-    if exported != canvas:
-        raise ConfigError(
-            f"{folder}: exported for a canvas of {exported}, the model repository expects {canvas}; "
-            f"export it again with `{export_command(tier)}`"
-        )
+    for name, expected in (("canvas", canvas), ("top_k", engine.output[0].dims[0])):
+        if (exported := sidecar.get(name, expected)) != expected:
+            raise ConfigError(
+                f"{folder}: exported with {name} {exported}, the model repository expects {expected}; "
+                f"export it again with `{export_command(tier)}`"
+            )
     precision = engine.parameters["precision"].string_value if "precision" in engine.parameters else ""
     return {
         "labels": json.dumps(_labels(folder / "labels.txt", tier)),

@@ -38,6 +38,7 @@ from deploy.server_log import StartupLog
 from deploy.wheel import find_wheel
 
 ROOT = Path(__file__).resolve().parent.parent
+Packages = tuple[Path, ...]
 
 CONFIG = """
 name: "%s"
@@ -141,7 +142,7 @@ def test_a_started_server_answers_on_loopback(server: TritonServer) -> None:
             assert answer.status == 200
     listening = [c.laddr for c in psutil.Process(server.pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
     assert len(listening) >= 3
-    assert {address.ip for address in listening} == {"127.0.0.1"}
+    assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
 
 
 def test_start_again_keeps_the_running_server(server: TritonServer) -> None:
@@ -258,13 +259,13 @@ def test_a_model_without_its_file_fails_at_once(tmp_path: Path) -> None:
 def test_a_typo_in_a_configuration_is_told(tmp_path: Path) -> None:
     """An unknown field of config.pbtxt is reported with the model and the field."""
     (write_model(tmp_path) / "double" / "config.pbtxt").write_text('backend: "python" max_batchsize: 3')
-    with pytest.raises(ModelLoadFailed, match='double: failed to read text proto .* no field named "max_batchsize"'):
+    with pytest.raises(ModelLoadFailed, match=r'double: failed to read text proto .* no field named "max_batchsize"'):
         TritonServer(tmp_path).start()
 
 
 def test_a_repository_that_is_not_there_is_told(tmp_path: Path) -> None:
     """Where Triton ends without naming a model, its last complaint is the reason."""
-    with pytest.raises(ServerExited, match="code 1 before it was ready: .*failed to stat file .*absent"):
+    with pytest.raises(ServerExited, match=r"code 1 before it was ready: .*failed to stat file .*absent"):
         TritonServer(tmp_path / "absent").start()
 
 
@@ -391,21 +392,21 @@ def write_environment(folder: Path, *packages: Path, sitecustomize: str = "") ->
 
 
 @pytest.fixture(scope="module")
-def wheel_parts() -> tuple[Path, ...]:
+def wheel_parts() -> Packages:
     """The packages that Triton needs, numpy excepted."""
     packages = find_wheel(ENVIRONMENT).libraries.parent
     return packages / "pytriton", packages / "nvidia_pytriton.libs"
 
 
 @pytest.fixture(scope="module")
-def numpy_1() -> tuple[Path, ...]:
+def numpy_1() -> Packages:
     """The numpy of Triton's environment."""
     packages = find_wheel(ENVIRONMENT).libraries.parent
     return packages / "numpy", packages / "numpy.libs"
 
 
 @pytest.fixture(scope="module")
-def numpy_2() -> tuple[Path, ...]:
+def numpy_2() -> Packages:
     """The numpy of this environment, for the same Python."""
     assert int(np.__version__.split(".")[0]) >= 2
     packages = Path(np.__file__).parents[1]
@@ -432,7 +433,7 @@ def test_a_missing_wheel_is_told(tmp_path: Path) -> None:
         find_wheel(write_environment(tmp_path))
 
 
-def test_a_missing_stub_is_told(tmp_path: Path, wheel_parts: tuple[Path, ...], numpy_1: tuple[Path, ...]) -> None:
+def test_a_missing_stub_is_told(tmp_path: Path, wheel_parts: Packages, numpy_1: Packages) -> None:
     """A wheel without a stub for the environment's Python is an error that lists the versions it has."""
     real = wheel_parts[0] / "tritonserver"
     copy = tmp_path / "parts" / "pytriton" / "tritonserver"
@@ -444,7 +445,7 @@ def test_a_missing_stub_is_told(tmp_path: Path, wheel_parts: tuple[Path, ...], n
         find_wheel(environment)
 
 
-def test_a_missing_libpython_is_told(tmp_path: Path, wheel_parts: tuple[Path, ...], numpy_1: tuple[Path, ...]) -> None:
+def test_a_missing_libpython_is_told(tmp_path: Path, wheel_parts: Packages, numpy_1: Packages) -> None:
     """A Python built without a shared library is an error that names the file and where it was looked for."""
     static = f"import sys, sysconfig; sys.base_prefix = {str(tmp_path)!r}; sysconfig.get_config_vars().update(" + (
         f"LIBDIR={str(tmp_path)!r}, LIBPL={str(tmp_path)!r})"
@@ -455,7 +456,7 @@ def test_a_missing_libpython_is_told(tmp_path: Path, wheel_parts: tuple[Path, ..
 
 
 def test_numpy_2_is_refused_before_the_start(
-    tmp_path: Path, repository: Path, wheel_parts: tuple[Path, ...], numpy_2: tuple[Path, ...]
+    tmp_path: Path, repository: Path, wheel_parts: Packages, numpy_2: Packages
 ) -> None:
     """With numpy 2 in its environment no server is started, for its models would answer with empty tensors."""
     environment = write_environment(tmp_path, *wheel_parts, *numpy_2)
@@ -463,7 +464,7 @@ def test_numpy_2_is_refused_before_the_start(
         TritonServer(repository, environment=environment).start()
 
 
-def test_a_missing_numpy_is_told(tmp_path: Path, wheel_parts: tuple[Path, ...]) -> None:
+def test_a_missing_numpy_is_told(tmp_path: Path, wheel_parts: Packages) -> None:
     """An environment without numpy is an error with Python's own reason."""
     with pytest.raises(NumpyUnusable, match=r"numpy cannot be imported: ModuleNotFoundError: No module named 'numpy'"):
         find_wheel(write_environment(tmp_path, *wheel_parts))
@@ -472,9 +473,9 @@ def test_a_missing_numpy_is_told(tmp_path: Path, wheel_parts: tuple[Path, ...]) 
 def test_numpy_2_is_refused_inside_the_stub(
     tmp_path: Path,
     repository: Path,
-    wheel_parts: tuple[Path, ...],
-    numpy_1: tuple[Path, ...],
-    numpy_2: tuple[Path, ...],
+    wheel_parts: Packages,
+    numpy_1: Packages,
+    numpy_2: Packages,
 ) -> None:
     """What counts is the numpy that the stub imports: 2 there is seen although the environment's Python finds 1."""
     only_in_stub = "import os, sys\nif 'stub' in os.readlink('/proc/self/exe'):\n    sys.path.insert(0, {!r})\n"
@@ -519,8 +520,8 @@ def test_variables_that_mislead_python_are_not_inherited(
             {"ev": "at least one version must be available under the version policy of model 'ev'"},
         ),
         (
-            "E1123 23:02:19.6 7022 model_lifecycle.cc:642] \"failed to load 'nb' version 1: Invalid argument: unable to "
-            "find backend library for backend 'tensorrt', try specifying runtime on the model configuration.\"",
+            "E1123 23:02:19.6 7022 model_lifecycle.cc:642] \"failed to load 'nb' version 1: Invalid argument: unable "
+            "to find backend library for backend 'tensorrt', try specifying runtime on the model configuration.\"",
             {
                 "nb": "Invalid argument: unable to find backend library for backend 'tensorrt', try specifying runtime "
                 "on the model configuration."
@@ -531,7 +532,7 @@ def test_variables_that_mislead_python_are_not_inherited(
     ],
 )
 def test_reasons_are_read_from_the_log(line: str, reasons: dict[str, str]) -> None:
-    """Each way in which Triton says that a model failed gives the model's name and the reason, and nothing else does."""
+    """Each way in which Triton says that a model failed gives the model's name and the reason; nothing else does."""
     startup = StartupLog()
     startup.feed(line)
     assert startup.reasons == reasons
