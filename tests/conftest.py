@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
+
+from clients.types import Tier
+from deploy.run_repository import assemble
+from deploy.server import TritonServer
 
 settings.register_profile("project", deadline=None, derandomize=True)  # a slow machine is no failure, nor is chance
 settings.load_profile("project")
@@ -64,3 +71,41 @@ def moving_square(count: int, *, width: int = 320, height: int = 192) -> list[ND
         picture[60:120, left : left + 60] = (220, 180, 40)
         pictures.append(picture)
     return pictures
+
+
+@pytest.fixture(scope="session")
+def run_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's tier n, assembled for Triton."""
+    return assemble(tmp_path_factory.mktemp("run") / "repository", [Tier.N], models_dir=MODELS).path
+
+
+@pytest.fixture(scope="session")
+def triton(run_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """A real Triton with the demo's models, for tests that leave it as it is."""
+    with TritonServer(run_repository, log=tmp_path_factory.mktemp("triton") / "triton.log") as server:
+        yield server
+
+
+@pytest.fixture
+def own_triton(run_repository: Path, tmp_path: Path) -> Iterator[TritonServer]:
+    """A real Triton that the test may stop and kill."""
+    with TritonServer(run_repository, log=tmp_path / "triton.log") as server:
+        yield server
+
+
+@functools.cache
+def demo_clip() -> Path:
+    """A busy clip of the demo, rendered once; its truth lies beside it as JSON."""
+    command = [sys.executable, "-m", "demo", "render", "--cameras", "8", "--seconds", "30"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return ROOT / "demo" / "clips" / "cam02.mp4"
+
+
+@functools.cache
+def demo_frame() -> av.VideoFrame:
+    """One frame of the demo with objects in it."""
+    with av.open(str(demo_clip())) as container:
+        for index, frame in enumerate(container.decode(video=0)):
+            if index == 100:
+                return frame
+    raise AssertionError("the demo's clip is shorter than 101 frames")

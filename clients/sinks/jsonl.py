@@ -48,9 +48,10 @@ class JsonlSink:
         self._thread.join(_CLOSE_S)
 
     def _write_all(self) -> None:
-        with self._file:
-            while (result := self._queue.get()) is not None:
-                self._write_line(result)
+        while (result := self._queue.get()) is not None:
+            self._write_line(result)
+        with contextlib.suppress(OSError):  # what the disk refuses now was counted when it was written
+            self._file.close()
 
     def _write_line(self, result: Result) -> None:
         try:

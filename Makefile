@@ -1,0 +1,57 @@
+# Two environments: `.venv` for everything of ours, `.venv-triton` for the server and its Python backend (numpy < 2).
+PYTHON ?= python3
+CAMERAS ?= 8
+SECONDS ?= 30
+
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+CODE := clients deploy export demo tests
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format triton clean
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.clients .venv-triton/.server ## install what the demo and your own cameras need (no torch)
+
+demo: setup ## render cameras, run them through a real Triton: CAMERAS=8 SECONDS=30
+	@.venv/bin/python -m demo run --cameras $(CAMERAS) --seconds $(SECONDS)
+
+test: setup .venv/.test ## run all tests against a real Triton (installs torch, CPU build)
+	.venv/bin/python -m pytest
+
+check: .venv/.test ## format, lint and types, as CI does
+	.venv/bin/ruff format --check $(CODE)
+	.venv/bin/ruff check $(CODE)
+	.venv/bin/mypy
+	.venv/bin/python -m export configs --check
+
+format: .venv/.test ## rewrite the code as `make check` wants it
+	.venv/bin/ruff format $(CODE)
+	.venv/bin/ruff check --fix $(CODE)
+
+triton: setup ## run the demo's Triton alone, on ports 8000 to 8002, until Ctrl-C
+	.venv/bin/python -m deploy.triton --config config.demo.yaml
+
+clean: ## remove environments, clips and results
+	rm -rf .venv .venv-triton out demo/clips demo/runs
+
+.venv/.clients: pyproject.toml
+	@echo "installing the client's packages into .venv" >&2
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@.venv/bin/python $(PIP_INSTALL) --upgrade 'pip>=25.1'
+	@.venv/bin/python $(PIP_INSTALL) --group clients
+	@.venv/bin/python -c 'import cv2' || (echo "OpenCV cannot be loaded; on Debian: apt-get install libgl1 libglib2.0-0" >&2; exit 1)
+	@touch $@
+
+.venv/.test: .venv/.clients
+	@echo "installing the packages for export, tests and checks into .venv" >&2
+	@.venv/bin/python $(PIP_INSTALL) --group clients --group export --group test --group lint
+	@touch $@
+
+.venv-triton/.server: pyproject.toml
+	@echo "installing Triton into .venv-triton" >&2
+	@test -x .venv-triton/bin/python || $(PYTHON) -m venv .venv-triton
+	@.venv-triton/bin/python $(PIP_INSTALL) --upgrade 'pip>=25.1'
+	@.venv-triton/bin/python $(PIP_INSTALL) --group server
+	@touch $@

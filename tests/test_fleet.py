@@ -1,0 +1,237 @@
+"""The whole path on real input: H.264 clips, a real Triton, the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+from conftest import MODELS, ROOT, demo_clip, moving_square, write_clip
+
+from clients.config import parse_settings
+from clients.fleet import in_flight_window, resolve_tier
+from clients.tracking.tracker import generalised_iou
+from clients.types import StreamSpec, Tier
+from deploy.server import TritonServer
+
+N_ONLY = {"default": "yolo12n", "fallback": "yolo12n", "high_precision": "yolo12n"}
+
+
+def configured(folder: Path, **sections: Any) -> Path:
+    """A configuration for tier n of the demo, with its results in `folder`."""
+    content = {
+        "model": N_ONLY,
+        "triton": {"models": str(MODELS), "log": str(folder / "triton.log")},
+        "sinks": {"jsonl": str(folder / "detections.jsonl")},
+    }
+    for name, section in sections.items():
+        content[name] = section if isinstance(section, list) else content.get(name, {}) | section
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def clients(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run `python -m clients` to its end."""
+    command = [sys.executable, "-m", "clients", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+def one_clear_line(process: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Something is wrong, it is said in one line with these words, and nothing is a traceback."""
+    assert process.returncode != 0
+    errors = [line for line in process.stderr.splitlines() if line.startswith("ERROR")]
+    assert any(all(word in line for word in words) for line in errors), process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_a_clip_is_detected_and_tracked_as_it_is(tmp_path: Path) -> None:
+    """From the file to JSONL: most clearly visible objects of the truth are found, at their place, with steady ids."""
+    cameras = [{"id": "cam02", "source": str(demo_clip()), "max_age_ms": 5000}]
+    config = configured(tmp_path, cameras=cameras, system={"target_fps": 4}, model={"confidence": 0.4})
+    process = clients("run", "--config", config, "--duration", 12, "--summary", tmp_path / "summary.json")
+    assert process.returncode == 0, process.stderr
+    summary = json.loads(process.stdout.splitlines()[-1])
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert summary["errors"] == 0
+    assert summary["inferences"] >= 10
+    assert summary["frames_decoded"] == summary["inferences"] + sum(summary["frames_skipped"].values())
+    records = [json.loads(line) for line in (tmp_path / "detections.jsonl").read_text().splitlines()]
+    assert len(records) == summary["inferences"]
+    found, visible, ids = compared_with_truth(records, json.loads(demo_clip().with_suffix(".json").read_text()))
+    assert visible >= 30, "the clip is meant to be busy"
+    assert found / visible >= 0.75, f"{found} of {visible}"
+    assert max(np.bincount(ids)) >= 5, "an object keeps its id over several inferences"
+
+
+def compared_with_truth(records: list[dict[str, Any]], truth: dict[str, Any]) -> tuple[int, int, list[int]]:
+    """Objects found, objects that are large and visible, and the track ids seen."""
+    found = visible = 0
+    ids: list[int] = []
+    for record in records:
+        objects = truth["frames"][record["frame"] % len(truth["frames"])]["objects"]
+        clear = [o for o in objects if o["visibility"] > 0.8 and o["xyxy"][2] - o["xyxy"][0] >= 16]
+        ids += [detected["track"] for detected in record["objects"]]
+        visible += len(clear)
+        for expected in clear:
+            name = truth["classes"][expected["class_id"]]
+            boxes = [d["xyxy"] for d in record["objects"] if d["class"] == name]
+            if boxes:
+                overlap = generalised_iou(np.array([expected["xyxy"]], np.float32), np.array(boxes, np.float32))
+                found += bool(overlap.max() >= 0.5)
+    return found, visible, ids
+
+
+def test_one_bad_camera_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
+    """A missing file, a text file and a good clip: the good one is inferred to its end, exit code 0."""
+    good = write_clip(tmp_path / "good.mp4", moving_square(50))
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    sources = {"good": good, "text": text, "missing": tmp_path / "missing.mp4"}
+    cameras = [{"id": name, "source": str(path)} for name, path in sources.items()]
+    process = clients("run", "--config", configured(tmp_path, cameras=cameras, system={"target_fps": 5}))
+    summary = json.loads(process.stdout.splitlines()[-1])
+    assert process.returncode == 0
+    assert summary["errors"] == 2
+    assert {name: camera["state"] for name, camera in summary["per_camera"].items()} == {
+        "good": "ended",
+        "text": "failed",
+        "missing": "failed",
+    }
+    assert summary["per_camera"]["good"]["inferences"] > 0
+    for reason in ("text.mp4: not a video", "missing.mp4: no such file"):
+        assert reason in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_the_fleet_outlives_its_server(tmp_path: Path, own_triton: TritonServer) -> None:
+    """The server is killed in the middle of a run and returns: it is said, and the run goes on to its end."""
+    clip = write_clip(tmp_path / "clip.mp4", moving_square(100))
+    cameras = [{"id": f"cam{index}", "source": str(clip), "loop": True} for index in range(4)]
+    config = configured(tmp_path, cameras=cameras, triton={"url": own_triton.grpc_url}, system={"target_fps": 5})
+    results = tmp_path / "detections.jsonl"
+    command = [sys.executable, "-m", "clients", "run", "--config", str(config)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_lines(results, 8)
+        os.kill(own_triton.pid, signal.SIGKILL)
+        own_triton.restart()
+        wait_for_lines(results, lines_of(results) + 8)
+        process.terminate()
+        output, log = process.communicate(timeout=30)
+    summary = json.loads(output.splitlines()[-1])
+    assert process.returncode == 0
+    assert "the server is away, waiting for it" in log
+    assert "the server is back" in log
+    assert summary["errors"] > 0
+    assert summary["frames_decoded"] == summary["inferences"] + sum(summary["frames_skipped"].values())
+    assert all(camera["state"] == "live" for camera in summary["per_camera"].values())
+
+
+def test_the_embedded_server_is_started_again(tmp_path: Path) -> None:
+    """The embedded Triton dies: the fleet starts it again by itself."""
+    clip = write_clip(tmp_path / "clip.mp4", moving_square(100))
+    config = configured(tmp_path, cameras=[{"id": "cam", "source": str(clip), "loop": True}])
+    results = tmp_path / "detections.jsonl"
+    command = [sys.executable, "-m", "clients", "run", "--config", str(config)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_lines(results, 4)
+        os.kill(server_of(process.pid), signal.SIGKILL)
+        wait_for_lines(results, lines_of(results) + 4)
+        process.terminate()
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "the embedded Triton has died, starting it again" in log
+
+
+def server_of(pid: int) -> int:
+    """The tritonserver among the descendants of a process."""
+    return next(p.pid for p in psutil.Process(pid).children(recursive=True) if "tritonserver" in p.name())
+
+
+def lines_of(path: Path) -> int:
+    """Lines written so far."""
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def wait_for_lines(path: Path, count: int) -> None:
+    """Until the fleet has written so many results; bounded by the test's own time limit."""
+    while lines_of(path) < count:
+        time.sleep(0.05)
+
+
+CANNOT_RUN = {
+    "no server": ({"triton": {"url": "127.0.0.1:9", "ready_timeout_s": 0.5}}, 1, ["no Triton is ready at 127.0.0.1:9"]),
+    "no tier exported": ({"model": {"default": "x", "fallback": "x", "high_precision": "x"}}, 2, ["python -m export"]),
+    "another canvas": ({"model": {"canvas": "320x192"}}, 2, ["320x192"]),
+    "no sink": ({"sinks": {"jsonl": "/proc/nowhere/d.jsonl"}}, 1, ["sinks.jsonl", "/proc/nowhere"]),
+    "no camera": ({"cameras": []}, 2, ["cameras: the list is empty"]),
+}
+
+
+@pytest.mark.parametrize("name", CANNOT_RUN)
+def test_what_cannot_run_says_why(tmp_path: Path, name: str) -> None:
+    """One clear line and a non-zero exit code, no traceback."""
+    sections, code, words = CANNOT_RUN[name]
+    clip = write_clip(tmp_path / "clip.mp4", moving_square(10))
+    process = clients(
+        "run", "--config", configured(tmp_path, **({"cameras": [{"id": "a", "source": str(clip)}]} | sections))
+    )
+    one_clear_line(process, *words)
+    assert process.returncode == code
+
+
+def test_nothing_inferred_is_a_failure(tmp_path: Path) -> None:
+    """When every camera is bad the run ends by itself and fails."""
+    process = clients("run", "--config", configured(tmp_path, cameras=[{"id": "a", "source": "nowhere.mp4"}]))
+    assert process.returncode == 1
+    one_clear_line(process, "nothing was inferred")
+    assert json.loads(process.stdout.splitlines()[-1])["errors"] == 1
+
+
+def test_check_tells_good_from_bad(tmp_path: Path) -> None:
+    """`check` exits 0 for a good file, 1 for a camera that is not there, 2 for a file that is wrong."""
+    clip = write_clip(tmp_path / "clip.mp4", moving_square(3))
+    good = clients("check", "--config", configured(tmp_path, cameras=[{"id": "a", "source": str(clip)}]))
+    assert (good.returncode, json.loads(good.stdout)["valid"]) == (0, True)
+    gone = clients("check", "--config", configured(tmp_path, cameras=[{"id": "a", "source": "nowhere.mp4"}]))
+    one_clear_line(gone, "camera a", "nowhere.mp4")
+    assert gone.returncode == 1
+    wrong = clients("check", "--config", configured(tmp_path, system={"max_streems": 1}))
+    one_clear_line(wrong, "max_streams")
+    assert wrong.returncode == 2
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["run", "--config", "x", "--duration", "-1"], ["fly"], []])
+def test_wrong_arguments_are_explained(arguments: list[str]) -> None:
+    """Usage and the reason on stderr, exit code 2."""
+    process = clients(*arguments)
+    assert process.returncode == 2
+    assert "usage: python -m clients" in process.stderr
+
+
+def test_the_window_follows_the_cameras() -> None:
+    """One request per camera, between min_batch_size and three of the largest batches; a given window counts."""
+    settings = parse_settings({}, origin="test")
+    assert [in_flight_window(settings, cameras) for cameras in (1, 10, 500)] == [4, 10, 48]
+    assert in_flight_window(parse_settings({"triton": {"window": 7}}, origin="test"), 50) == 7
+
+
+@pytest.mark.parametrize(
+    ("wanted", "served", "used"),
+    [("m", "nmx", "m"), ("m", "nx", "n"), ("x", "m", "m")],
+    ids=["its own", "the fallback", "what there is"],
+)
+def test_a_missing_tier_is_replaced(wanted: str, served: str, used: str) -> None:
+    """Its own tier, else the fallback, else the smallest that is ready."""
+    tier = {tier.name.lower(): tier for tier in Tier}
+    spec = StreamSpec("a", "a.mp4", tier=tier[wanted])
+    assert resolve_tier(spec, [tier[name] for name in served], Tier.N) == tier[used]

@@ -1,0 +1,156 @@
+"""Results on disk and on the screen."""
+
+import json
+import threading
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from av.video.reformatter import VideoReformatter
+from rich.console import Console
+
+from clients.dashboard.table import fleet_line, fleet_table
+from clients.errors import SinkError
+from clients.result import Result
+from clients.sinks.jsonl import JsonlSink, as_record
+from clients.sinks.mosaic import Grid, MosaicSink, View
+from clients.sources.frame import Frame
+from clients.sources.picture import AvPicture
+from clients.statistics import CameraReport, Histogram
+from clients.tracking.tracker import Tracker
+from clients.types import Detections, Tier, Verdict
+
+BOX = np.array([[100, 60, 300, 200, 0.87654, 1]], np.float32)
+
+
+def result(index: int = 0) -> Result:
+    """One detected car."""
+    return Result("cam", index, 1.2345, 20.04, Tier.N, Detections.from_rows(BOX), np.array([7], np.int64))
+
+
+def test_a_line_holds_what_was_found(tmp_path: Path) -> None:
+    """One JSON object per result, in order, rounded, with names."""
+    path = tmp_path / "new" / "d.jsonl"
+    sink = JsonlSink(path, ("person", "car"))
+    for index in range(50):
+        sink.write(result(index))
+    sink.close()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["frame"] for line in lines] == list(range(50))
+    assert lines[0] == {
+        "camera": "cam",
+        "frame": 0,
+        "media_time_s": 1.234,
+        "age_ms": 20.0,
+        "tier": "yolo12n",
+        "objects": [{"track": 7, "class": "car", "confidence": 0.877, "xyxy": [100.0, 60.0, 300.0, 200.0]}],
+    }
+    assert sink.dropped == 0
+
+
+def test_a_class_without_a_name_is_its_number() -> None:
+    """A model that brought no names still has classes."""
+    assert as_record(result(), ())["objects"][0]["class"] == "1"
+
+
+def test_a_full_disk_drops_lines_and_counts_them() -> None:
+    """/dev/full refuses every write: the pipeline goes on, each lost line is counted."""
+    sink = JsonlSink(Path("/dev/full"), ())
+    for _ in range(20):
+        sink.write(result())
+    sink.close()
+    assert sink.dropped == 20
+
+
+@pytest.mark.parametrize("path", ["/proc/nowhere/d.jsonl", "/proc"])
+def test_a_file_that_cannot_be_created_is_a_clear_error(path: str) -> None:
+    """The line names the key and the path."""
+    with pytest.raises(SinkError, match=rf"sinks\.jsonl: {path} cannot be written"):
+        JsonlSink(Path(path), ())
+
+
+def test_ids_must_fit_the_detections() -> None:
+    """A result with one box and two ids is refused with both shapes."""
+    with pytest.raises(ValueError, match=r"shape \(1,\), got \(2,\)"):
+        Result("a", 0, 0, 0, Tier.N, Detections.from_rows(BOX), np.zeros(2, np.int64))
+
+
+def view(drawn: threading.Event) -> View:
+    """A blue camera with one tracked car; `drawn` is set when its second picture is asked for."""
+    picture = np.zeros((360, 640, 3), np.uint8)
+    picture[:] = (30, 60, 200)
+    image = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+    av_picture = AvPicture(image, VideoReformatter())
+    frame = Frame("cam", 0, 0, 0.0, av_picture, av_picture.thumbnail())
+    tracker = Tracker()
+    tracker.update(Detections.from_rows(BOX), 0.0)
+    asked: list[int] = []
+
+    def newest() -> Frame:
+        asked.append(1)
+        if len(asked) >= 2:
+            drawn.set()
+        return frame
+
+    return View("cam", newest, tracker.predict, lambda: "live")
+
+
+def test_the_mosaic_shows_the_camera_and_its_box(tmp_path: Path) -> None:
+    """The PNG has the camera's colour, the box's colour on the box's edge, and the video has the PNG's size."""
+    drawn = threading.Event()
+    video, image = tmp_path / "m.mp4", tmp_path / "m.png"
+    sink = MosaicSink([view(drawn)], ("person", "car"), video=video, image=image, fps=20)
+    assert drawn.wait(20)
+    sink.close()
+    shown = cv2.imread(str(image))
+    scale = shown.shape[1] / 640
+    inside = shown[round(120 * scale), round(200 * scale)]
+    assert np.abs(inside.astype(int) - (200, 60, 30)).max() < 12
+    edge = shown[round(120 * scale), round(100 * scale) - 2 : round(100 * scale) + 3].astype(int)
+    assert (np.abs(edge - (243, 150, 33)).max(axis=1) < 60).any()
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height) == (shown.shape[1], shown.shape[0])
+        assert len(list(container.decode(stream))) >= 1
+
+
+@pytest.mark.parametrize(("count", "shape"), [(1, (1, 1)), (2, (2, 1)), (8, (3, 3)), (9, (3, 3)), (50, (8, 7))])
+def test_the_grid_holds_all_cameras(count: int, shape: tuple[int, int]) -> None:
+    """Near to a square, even sides, a tile for everyone."""
+    grid = Grid.of(count)
+    assert (grid.columns, grid.rows) == shape
+    assert grid.size_px[0] % 2 == grid.size_px[1] % 2 == 0
+    picture = np.zeros((grid.size_px[1], grid.size_px[0], 3), np.uint8)
+    for index in range(count):
+        tile = grid.tile(picture, index)
+        assert tile.shape[0] >= grid.tile_px[1] - 1
+        assert (tile == 0).all(), "tiles must not overlap"
+        tile[:] = 255
+
+
+def test_a_video_that_cannot_be_created_is_a_clear_error() -> None:
+    """The line names the key and the path."""
+    with pytest.raises(SinkError, match=r"sinks\.mosaic_video: /proc/nowhere/m\.mp4 cannot be written"):
+        MosaicSink([], (), video=Path("/proc/nowhere/m.mp4"), image=None, fps=5)
+
+
+def camera_report(decoded: int, inferred: int, similar: int) -> CameraReport:
+    """A live camera."""
+    ages = Histogram()
+    ages.add(42.0)
+    return CameraReport(
+        "gate-3", "live", Tier.N, decoded, {Verdict.INFERRED: inferred, Verdict.SIMILAR: similar}, 4, ages, None
+    )
+
+
+def test_the_table_shows_rates_between_two_looks() -> None:
+    """250 frames and 10 inferences more in two seconds are 125 and 5 per second."""
+    earlier, later = [camera_report(1000, 40, 100)], [camera_report(1250, 50, 300)]
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(fleet_table(later, earlier, 2.0, "fleet"))
+    console.file.close()
+    shown = console.export_text()
+    assert {"gate-3", "live", "yolo12n", "125.0", "5.0", "100.0", "4", "42"} <= set(shown.split())
+    assert fleet_line(later, earlier, 2.0) == "1 of 1 cameras live, 125 frames/s decoded, 5.0 inferences/s"
