@@ -1,0 +1,39 @@
+"""`python -m demo run`: the rendered cameras through the product's own path, and its summary."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from clients.config import Camera, Settings, load_settings
+from clients.errors import FleetError
+from clients.fleet import run_fleet
+from clients.types import Verdict
+
+CONFIG = Path("config.demo.yaml")
+
+
+def run(clips: list[Path], seconds: float) -> dict[str, Any]:
+    """Run one looped camera per clip under `config.demo.yaml`; returns the summary's JSON.
+
+    Raises ConfigError (more cameras than `system.max_streams`), the launcher's errors, and FleetError when nothing
+    was inferred.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    summary = asyncio.run(run_fleet(with_cameras(load_settings(CONFIG), clips), seconds))
+    if not any(camera.verdicts.get(Verdict.INFERRED) for camera in summary.cameras):
+        raise FleetError("nothing was inferred; the server's log is out/triton.log")
+    return summary.as_json()
+
+
+def with_cameras(settings: Settings, clips: list[Path]) -> Settings:
+    """The same configuration with one looped camera per clip, called as the clip; what it says of a camera stays."""
+    configured = {camera.id: camera for camera in settings.cameras}
+    cameras = tuple(
+        configured.get(clip.stem, Camera.model_validate({"id": clip.stem, "source": str(clip), "loop": True}))
+        for clip in clips
+    )
+    return settings.model_copy(update={"cameras": cameras})
