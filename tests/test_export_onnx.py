@@ -18,9 +18,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from random_network import random_network
 
 from clients.sources.letterbox import letterbox
-from clients.types import Canvas, Tier
+from clients.types import Canvas
 from export import attention, cli, configs, engine, to_onnx, weights
 from export.spec import Spec
 
@@ -37,20 +38,8 @@ def session(model: bytes) -> onnxruntime.InferenceSession:
 
 @pytest.fixture(scope="module")
 def network() -> Any:
-    """yolo12n with random weights, its last layers amplified: scores span 0..1 and every part of it matters."""
-    network = weights.random(Tier.N, seed=3).network
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.weight.mul_(1 + 0.2 * torch.randn(module.weight.shape, generator=generator))
-                module.bias.add_(0.3 * torch.randn(module.bias.shape, generator=generator))
-        head = network.model[-1]
-        for branch in (*head.cv2, *head.cv3):
-            branch[-1].weight.mul_(40)
-        for branch in head.cv3:
-            branch[-1].bias.fill_(-1.0)
-    return network
+    """yolo12n, untrained, every part of it felt in the output."""
+    return random_network()
 
 
 @pytest.fixture(scope="module")
