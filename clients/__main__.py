@@ -14,7 +14,7 @@ from clients.errors import ConfigError, FleetError
 from clients.fleet import run_fleet
 from clients.types import Verdict
 
-OK, FAILED, UNUSABLE = 0, 1, 2
+OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 log = logging.getLogger("clients")
 
 
@@ -25,8 +25,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(options.command(options))
     except ConfigError as error:
-        log.error("%s", error)
+        for line in str(error).splitlines():
+            log.error("%s", line)
         return UNUSABLE
+    except KeyboardInterrupt:
+        log.error("interrupted before the cameras were running")
+        return INTERRUPTED
     except FleetError as error:
         log.error("%s", error)
         return FAILED

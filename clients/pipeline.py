@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from clients.errors import InferenceError, ServerUnavailable
+from clients.errors import FleetError, InferenceError, ServerUnavailable
 from clients.inference.transport import Request, Transport
 from clients.lane import Lane
 from clients.result import Result
@@ -112,9 +112,13 @@ class Pipeline:
         try:
             request = Request(spec.stream_id, frame.picture, lane.tier, spec.thresholds)
             detections = await self._transport.infer(request)
-        except InferenceError as error:
+        except FleetError as error:
             lane.camera.settle(Verdict.FAILED)
             self._failed(spec.stream_id, error)
+        except Exception as error:  # a defect met by one camera's frame must not end the run of the others
+            lane.camera.settle(Verdict.FAILED)
+            self.failures[type(error).__name__] += 1
+            log.exception("camera %s: a turn failed unexpectedly", spec.stream_id)
         else:
             result = lane.answered(frame, detections, time.monotonic_ns())
             for sink in self._sinks:
@@ -129,7 +133,7 @@ class Pipeline:
             self.scheduler.ready(lane.spec.stream_id)
         self._wake.set()
 
-    def _failed(self, stream_id: str, error: InferenceError) -> None:
+    def _failed(self, stream_id: str, error: FleetError) -> None:
         kind = type(error).__name__
         self.failures[kind] += 1
         if isinstance(error, ServerUnavailable):

@@ -13,6 +13,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from clients.errors import SourceError
 from clients.sources.colour import to_bgr, to_nv12
 from clients.sources.letterbox import letterbox
 from clients.types import Canvas, Geometry
@@ -52,11 +53,17 @@ class AvPicture:
         return self._frame.width, self._frame.height
 
     def write_canvas(self, canvas: Canvas, out: NDArray[np.uint8]) -> Geometry:
-        """Fill `out`, UINT8 `canvas.nv12_shape`. Raises ValueError for an array of another shape or type."""
+        """Fill `out`, UINT8 `canvas.nv12_shape`.
+
+        Raises ValueError for an array of another shape or type, SourceError for pixels that FFmpeg cannot convert.
+        """
         if out.shape != canvas.nv12_shape or out.dtype != np.uint8:
             raise ValueError(f"the canvas must be uint8 {canvas.nv12_shape}, got {out.dtype} {out.shape}")
         fit = letterbox(*self.size_px, canvas)
-        scaled = to_nv12(self._frame, fit.width, fit.height, self._scaler)
+        try:
+            scaled = to_nv12(self._frame, fit.width, fit.height, self._scaler)
+        except av.FFmpegError as error:
+            raise SourceError(f"a {self._frame.format.name} frame cannot be converted: {error.strerror}") from error
         left, top = int(fit.geometry.pad_x), int(fit.geometry.pad_y)
         luma, chroma = out[: canvas.height], out[canvas.height :]
         _fill_frame(luma, PAD_LUMA, left, top, fit.width, fit.height)

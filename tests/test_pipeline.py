@@ -1,0 +1,171 @@
+"""The shell around the decisions, with the in-memory transport: nothing is lost, nobody harms anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import moving_square, write_clip
+
+from clients.errors import ModelError, ServerUnavailable
+from clients.gate import GateRules
+from clients.inference.memory import MemoryTransport
+from clients.inference.transport import Request
+from clients.lane import Lane
+from clients.pipeline import Pipeline
+from clients.result import Result
+from clients.types import Detections, StreamSpec, Tier, Verdict
+
+pytestmark = pytest.mark.anyio
+
+
+class Collected:
+    """A sink that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+
+    def write(self, result: Result) -> None:
+        self.results.append(result)
+
+
+def lanes(folder: Path, count: int, **changes: object) -> list[Lane]:
+    """Cameras on one second of H.264, inferred as often as possible."""
+    clip = folder / "clip.mp4"
+    if not clip.exists():
+        write_clip(clip, moving_square(25))
+    rules = GateRules(min_interval_s=0.001, max_age_ms=2000, similarity_threshold=None)
+    specs = [StreamSpec(f"cam{i}", str(clip), **changes) for i in range(count)]  # type: ignore[arg-type]
+    return [Lane(spec, rules, Tier.N) for spec in specs]
+
+
+def pipeline(
+    cameras: list[Lane], answer: Callable[[Request], Detections], *, window: int = 4, delay_s: float = 0.0
+) -> tuple[Pipeline, Collected, MemoryTransport]:
+    """A pipeline on the in-memory twin, its sink and its transport."""
+    sink, transport = Collected(), MemoryTransport(answer, delay_s=delay_s)
+
+    async def ready() -> bool:
+        return True
+
+    return Pipeline(cameras, transport, [sink], window=window, server_ready=ready), sink, transport
+
+
+def nothing(_: Request) -> Detections:
+    """An empty scene."""
+    return Detections.empty()
+
+
+def accounted(cameras: list[Lane]) -> bool:
+    """Every decoded frame of every camera ended in exactly one way."""
+    return all(decoded == verdicts.total() > 0 for decoded, verdicts in (lane.camera.counts() for lane in cameras))
+
+
+async def test_the_run_ends_with_its_cameras(tmp_path: Path) -> None:
+    """Without a duration the run ends when the last camera has: all frames decoded, all accounted for."""
+    cameras = lanes(tmp_path, 3)
+    pipe, sink, _ = pipeline(cameras, nothing)
+    await pipe.run()
+    assert [lane.camera.counts()[0] for lane in cameras] == [25, 25, 25]
+    assert accounted(cameras)
+    assert {lane.state for lane in cameras} == {"ended"}
+    inferred = sum(lane.camera.counts()[1][Verdict.INFERRED] for lane in cameras)
+    assert inferred == len(sink.results) > 30
+
+
+async def test_results_of_a_camera_come_in_order(tmp_path: Path) -> None:
+    """One request in flight per camera: its results are ordered by frame, whatever the others do."""
+    cameras = lanes(tmp_path, 4)
+    pipe, sink, _ = pipeline(cameras, nothing, delay_s=0.01)
+    await pipe.run()
+    for lane in cameras:
+        order = [result.frame_index for result in sink.results if result.stream_id == lane.spec.stream_id]
+        assert order == sorted(set(order))
+        assert len(order) > 3
+
+
+async def test_a_camera_whose_turns_fail_harms_nobody(tmp_path: Path) -> None:
+    """A model error, and even a defect, for one camera: counted as failed, the others are inferred as ever."""
+
+    def answer(request: Request) -> Detections:
+        if request.stream_id == "cam0":
+            raise ModelError("not today")
+        if request.stream_id == "cam1":
+            raise ZeroDivisionError
+        return Detections.empty()
+
+    cameras = lanes(tmp_path, 4)
+    pipe, sink, _ = pipeline(cameras, answer)
+    await pipe.run()
+    assert accounted(cameras)
+    assert {result.stream_id for result in sink.results} == {"cam2", "cam3"}
+    assert pipe.failures["ModelError"] == cameras[0].camera.counts()[1][Verdict.FAILED] > 5
+    assert pipe.failures["ZeroDivisionError"] == cameras[1].camera.counts()[1][Verdict.FAILED] > 5
+
+
+async def test_a_server_that_is_away_is_waited_for(tmp_path: Path) -> None:
+    """While it is away nothing is sent; when it is back the transport is started again and the run goes on."""
+    away_from_s, away_s = 0.2, 0.4
+    started_s = time.monotonic()
+
+    def is_away() -> bool:
+        return away_from_s < time.monotonic() - started_s < away_from_s + away_s
+
+    def answer(_: Request) -> Detections:
+        if is_away():
+            raise ServerUnavailable("gone")
+        return Detections.empty()
+
+    async def ready() -> bool:
+        return not is_away()
+
+    cameras = lanes(tmp_path, 2, loop=True)
+    sink, transport = Collected(), MemoryTransport(answer)
+    pipe = Pipeline(cameras, transport, [sink], window=4, server_ready=ready)
+    await pipe.run(duration_s=1.5)
+    assert accounted(cameras)
+    assert transport.starts == 1
+    assert pipe.server_up
+    assert 1 <= pipe.failures["ServerUnavailable"] <= 4, "at most what was in flight when it went"
+    assert sink.results[-1].media_time_s > away_from_s + away_s
+
+
+async def test_the_window_bounds_what_is_in_flight(tmp_path: Path) -> None:
+    """Ten cameras and a window of three: never more than three requests at once, and all cameras are served."""
+    open_now, most, served = 0, 0, set()
+
+    class Counting(MemoryTransport):
+        async def infer(self, request: Request) -> Detections:
+            nonlocal open_now, most
+            open_now += 1
+            most = max(most, open_now)
+            served.add(request.stream_id)
+            try:
+                return await super().infer(request)
+            finally:
+                open_now -= 1
+
+    async def ready() -> bool:
+        return True
+
+    cameras = lanes(tmp_path, 10)
+    pipe = Pipeline(cameras, Counting(nothing, delay_s=0.01), [], window=3, server_ready=ready)
+    await pipe.run()
+    assert most == 3
+    assert len(served) == 10
+
+
+async def test_stopping_is_prompt_and_loses_nothing(tmp_path: Path) -> None:
+    """`stop` ends a looping fleet; what was in flight is still taken, every thread is gone."""
+    cameras = lanes(tmp_path, 3, loop=True)
+    pipe, sink, _ = pipeline(cameras, nothing, delay_s=0.05)
+    run = asyncio.create_task(pipe.run())
+    while not sink.results:
+        await asyncio.sleep(0.01)
+    pipe.stop()
+    await asyncio.wait_for(run, 5)
+    assert accounted(cameras)
+    assert {lane.state for lane in cameras} == {"live"}, "they did not end by themselves"
