@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -12,7 +15,7 @@ from demo.scenes import CYCLE_T, FACADE_T, KERB_T, ZEBRA_HALF_M, Light, Scene
 from demo.sprites import Lens
 
 Image = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]  # 32-bit pictures; NumPy's own types change with every operation
 TINT: dict[Light, tuple[float, float, float]] = {  # blue, green, red: what daylight is multiplied by
     "day": (0.95, 1.0, 1.04),
     "overcast": (0.86, 0.84, 0.82),
@@ -49,7 +52,7 @@ def backdrop(scene: Scene, lens: Lens) -> Image:
     for colour, offset in (((20, 20, 20), 1), ((235, 235, 235), 0)):
         at = (int((8 + offset) * size), int((18 + offset) * size))
         cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45 * size, colour, round(size), cv2.LINE_AA)
-    return image
+    return cast("Image", image)
 
 
 def _noise(rng: np.random.Generator) -> Floats:
@@ -66,7 +69,7 @@ def _sky(light: Light, width: int, height: int, horizon: float, rng: np.random.G
     share = np.clip(np.arange(height, dtype=np.float32) / max(1.0, horizon), 0, 1)[:, None, None]
     sky = np.broadcast_to(top * (1 - share) + low * share, (height, width, 3)).astype(np.float32)
     clouds = cv2.resize(cv2.GaussianBlur(_noise(rng), (0, 0), 6), (width, height), interpolation=cv2.INTER_CUBIC)
-    return sky + np.clip(clouds, -0.1, 0.5)[..., None] * (60 if light in ("day", "overcast") else 18)
+    return cast("Floats", sky + np.clip(clouds, -0.1, 0.5)[..., None] * (60 if light in ("day", "overcast") else 18))
 
 
 def _ground(scene: Scene, lens: Lens, width: int, height: int, top: int, rng: np.random.Generator) -> Floats:
@@ -87,16 +90,20 @@ def _ground(scene: Scene, lens: Lens, width: int, height: int, top: int, rng: np
     colour[lane] = colour[lane] * np.array([0.82, 0.88, 1.12], dtype=np.float32)
     pavement = side > KERB_T
     tiles = 1 - 0.14 * (((s % 1.2) < 0.07) | ((t % 1.2) < 0.07)) * fade
-    colour[pavement] = ((148 + 8 * coarse + 9 * grain * fade) * tiles)[pavement][:, None] * np.float32([0.96, 0.99, 1])
+    colour[pavement] = ((148 + 8 * coarse + 9 * grain * fade) * tiles)[pavement][:, None] * _bgr([0.96, 0.99, 1])
     colour[(side > KERB_T) & (side < KERB_T + 0.22)] *= 1.2
-    colour[side > FACADE_T + 2] *= np.float32([0.62, 0.85, 0.72])  # grass behind the camera's pavement
-    colour[_marked(s, t, side, scene.zebra_s)] = np.float32([205, 208, 208])
-    colour *= np.float32(TINT[scene.view.light])
+    colour[side > FACADE_T + 2] *= _bgr([0.62, 0.85, 0.72])  # grass behind the camera's pavement
+    colour[_marked(s, t, side, scene.zebra_s)] = _bgr([205, 208, 208])
+    colour *= _bgr(TINT[scene.view.light])
     if scene.view.light == "night":
         pools = sum(np.exp(-((s - ps) ** 2 + (t - pt * 0.8) ** 2) / 22) for ps, pt in scene.posts)
-        colour *= 1 + 1.1 * np.asarray(pools)[..., None] * np.float32([0.6, 0.9, 1.1])
+        colour *= 1 + 1.1 * np.asarray(pools)[..., None] * _bgr([0.6, 0.9, 1.1])
     haze = 1 - np.exp(-depth / _HAZE_M)[..., None]
-    return np.asarray(colour * (1 - haze) + np.float32(_SKY[scene.view.light][1]) * haze, dtype=np.float32)
+    return np.asarray(colour * (1 - haze) + _bgr(_SKY[scene.view.light][1]) * haze, dtype=np.float32)
+
+
+def _bgr(values: Sequence[float]) -> Floats:
+    return np.array(values, dtype=np.float32)
 
 
 def _lookup(tile: Floats, s: Floats, t: Floats) -> Floats:
@@ -118,15 +125,13 @@ def _facades(image: Image, scene: Scene, lens: Lens, side: int, rng: np.random.G
     starts = [-70.0]
     while starts[-1] < 150:
         starts.append(starts[-1] + float(rng.uniform(7, 15)))
-    houses = list(zip(starts, starts[1:], strict=False))
+    houses = list(itertools.pairwise(starts))
     houses.sort(key=lambda h: -scene.to_world((h[0] + h[1]) / 2, 0)[1])
     for a, b in houses:
         _house(image, scene, lens, a, b, side * FACADE_T, rng)
 
 
-def _house(
-    image: Image, scene: Scene, lens: Lens, a: float, b: float, t: float, rng: np.random.Generator
-) -> None:
+def _house(image: Image, scene: Scene, lens: Lens, a: float, b: float, t: float, rng: np.random.Generator) -> None:
     light = scene.view.light
     tint = np.array(TINT[light]) * rng.uniform(0.75, 1.0)
     wall = np.array(

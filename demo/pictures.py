@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -85,10 +86,11 @@ def write_pictures(
     for kind in ("images", "labels"):
         (folder / kind / split).mkdir(parents=True, exist_ok=True)
     cameras = -(-count // PICTURES_PER_CAMERA)
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        left = [count - number * PICTURES_PER_CAMERA for number in range(cameras)]
         jobs = [
-            pool.submit(_write_camera, folder, split, seed, i, min(PICTURES_PER_CAMERA, count - i * PICTURES_PER_CAMERA))
-            for i in range(cameras)
+            pool.submit(_write_camera, folder, split, seed, number, min(PICTURES_PER_CAMERA, rest))
+            for number, rest in enumerate(left)
         ]
         for job in jobs:
             written = job.result()

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from demo.backdrop import TINT, Image, backdrop
 from demo.scenes import BUS, CAR, Placed, Scene
-from demo.sprites import Lens, Points, Polygon, Solid, figure_polygons, footprint, solid, solid_polygons
+from demo.sprites import Floats, Lens, Shape, Solid, figure_shape, footprint, solid, solid_shape
 from demo.truth import TrueObject
 
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixel edges
 _SUBPIXEL_BITS = 4
 _FARTHEST_M = 85.0
 _LEAST_PX = 3  # an object with a smaller box is neither drawn nor in the truth
@@ -46,6 +47,7 @@ class Renderer:
         self._solids: dict[int, Solid] = {
             m.object_id: solid(m.class_id, m.looks) for m in scene.movers if m.class_id in (CAR, BUS)
         }
+        self._posts = _posts(scene, self.lens)
         rng = np.random.default_rng((*scene.seed, 2))
         shape = (view.height + _NOISE_MARGIN, view.width + _NOISE_MARGIN)
         grey = np.clip(rng.normal(5, _NOISE[view.light], shape), 0, 255).astype(np.uint8)
@@ -60,30 +62,30 @@ class Renderer:
         for placed, _, box in drawn:
             if box is not None:
                 self._shadow(image, footprint(placed, self.lens))
-        found: list[tuple[Placed, tuple[float, float, float, float], int]] = []
-        posts = self._posts()
-        for placed, polygons, box in drawn:
+        found: list[tuple[Placed, Box, int]] = []
+        posts = list(self._posts)
+        for placed, shape, box in drawn:
             while posts and posts[0][0] > placed.y:
                 self._draw(image, ids, posts.pop(0)[1], _POST_ID)
             if box is None:
                 continue
             slot = len(found) + 1
-            self._draw(image, ids, polygons, slot)
+            self._draw(image, ids, shape, slot)
             found.append((placed, box, _count(ids, box, slot)))
-        for _, polygons in posts:
-            self._draw(image, ids, polygons, _POST_ID)
+        for _, shape in posts:
+            self._draw(image, ids, shape, _POST_ID)
         self._add_noise(image, index)
         return Rendered(image, ids, tuple(self._truth(ids, slot, *entry) for slot, entry in enumerate(found, start=1)))
 
-    def _drawable(self, time_s: float) -> list[tuple[Placed, list[Polygon], tuple[float, float, float, float] | None]]:
+    def _drawable(self, time_s: float) -> list[tuple[Placed, Shape, Box | None]]:
         """Objects in front of the camera with their polygons and clipped boxes (None: not in the picture)."""
         drawable = []
         for placed in self._scene.at(time_s):
             body = self._solids.get(placed.mover.object_id)
             if not self._may_be_seen(placed, 6.5 if body else 1.0):
                 continue
-            polygons = solid_polygons(body, placed, self.lens) if body else figure_polygons(placed, self.lens)
-            drawable.append((placed, polygons, self._clipped_box(polygons)))
+            shape = solid_shape(body, placed, self.lens) if body else figure_shape(placed, self.lens)
+            drawable.append((placed, shape, self._clipped_box(shape)))
         return drawable
 
     def _may_be_seen(self, placed: Placed, radius_m: float) -> bool:
@@ -94,26 +96,26 @@ class Renderer:
         half_width_m = self._scene.view.width / 2 / self.lens.focal_px * (placed.y + radius_m)
         return abs(placed.x) - radius_m < half_width_m
 
-    def _clipped_box(self, polygons: list[Polygon]) -> tuple[float, float, float, float] | None:
-        """x1, y1, x2, y2 in pixel edges: a polygon colours the pixels that its corners lie in, hence + 1."""
-        if not polygons:
+    def _clipped_box(self, shape: Shape) -> Box | None:
+        """A polygon colours the pixels that its corners lie in, hence + 1."""
+        if not shape.parts:
             return None
-        points = np.concatenate([p for p, _ in polygons])
-        low, high = points.min(axis=0), points.max(axis=0) + 1
-        size = (self._scene.view.width, self._scene.view.height)
-        x1, y1 = (float(np.clip(low[i], 0, size[i])) for i in (0, 1))
-        x2, y2 = (float(np.clip(high[i], 0, size[i])) for i in (0, 1))
-        return (x1, y1, x2, y2) if x2 - x1 >= _LEAST_PX and y2 - y1 >= _LEAST_PX else None
+        x1, y1 = shape.corners.min(axis=0).tolist()
+        x2, y2 = shape.corners.max(axis=0).tolist()
+        width, height = self._scene.view.width, self._scene.view.height
+        box = max(0.0, x1), max(0.0, y1), min(float(width), x2 + 1), min(float(height), y2 + 1)
+        return box if box[2] - box[0] >= _LEAST_PX and box[3] - box[1] >= _LEAST_PX else None
 
-    def _draw(self, image: Image, ids: NDArray[np.uint8], polygons: list[Polygon], slot: int) -> None:
-        tint = self._tint
-        for points, colour in polygons:
-            fixed = [_fixed(points)]
-            tinted = (colour[0] * tint[0], colour[1] * tint[1], colour[2] * tint[2])
-            cv2.fillPoly(image, fixed, tinted, cv2.LINE_AA, _SUBPIXEL_BITS)
-            cv2.fillPoly(ids, fixed, slot, cv2.LINE_8, _SUBPIXEL_BITS)
+    def _draw(self, image: Image, ids: NDArray[np.uint8], shape: Shape, slot: int) -> None:
+        blue, green, red = self._tint
+        corners = _fixed(shape.corners)
+        for start, stop, colour in shape.parts:
+            outline = [corners[start:stop]]
+            tinted = (colour[0] * blue, colour[1] * green, colour[2] * red)
+            cv2.fillPoly(image, outline, tinted, cv2.LINE_AA, _SUBPIXEL_BITS)
+            cv2.fillPoly(ids, outline, slot, cv2.LINE_8, _SUBPIXEL_BITS)
 
-    def _shadow(self, image: Image, points: Points) -> None:
+    def _shadow(self, image: Image, points: Floats) -> None:
         height, width = image.shape[:2]
         x1, y1 = np.clip(np.floor(points.min(axis=0)).astype(int), 0, (width, height))
         x2, y2 = np.clip(np.ceil(points.max(axis=0)).astype(int) + 1, 0, (width, height))
@@ -124,39 +126,37 @@ class Renderer:
         area = image[y1:y2, x1:x2]
         cv2.subtract(area, cv2.multiply(area, mask, scale=1 / 255), dst=area)
 
-    def _posts(self) -> list[tuple[float, list[Polygon]]]:
-        """Lamp posts with their depth, farthest first."""
-        posts = []
-        for s, t in self._scene.posts:
-            x, y = self._scene.to_world(s, t)
-            if 4 < y < _FARTHEST_M:
-                shaft = [(x - 0.07, y, 0), (x - 0.05, y, 5.6), (x + 0.05, y, 5.6), (x + 0.07, y, 0)]
-                head = [(x - 0.5, y, 5.55), (x - 0.4, y, 5.75), (x + 0.4, y, 5.75), (x + 0.5, y, 5.55)]
-                night = self._scene.view.light == "night"
-                lamp = (330.0, 420.0, 500.0) if night else (150.0, 150.0, 150.0)
-                shapes = [(self.lens.project(np.array(p)), c) for p, c in ((shaft, (75.0, 80.0, 78.0)), (head, lamp))]
-                posts.append((y, shapes))
-        return sorted(posts, key=lambda post: -post[0])
-
     def _add_noise(self, image: Image, index: int) -> None:
         dx, dy = (index * 37) % _NOISE_MARGIN, (index * 23 + index // _NOISE_MARGIN) % _NOISE_MARGIN
         height, width = image.shape[:2]
         cv2.add(image, self._noise[dy : dy + height, dx : dx + width], dst=image)
 
     @staticmethod
-    def _truth(
-        ids: NDArray[np.uint8], slot: int, placed: Placed, box: tuple[float, float, float, float], own_px: int
-    ) -> TrueObject:
+    def _truth(ids: NDArray[np.uint8], slot: int, placed: Placed, box: Box, own_px: int) -> TrueObject:
         visibility = _count(ids, box, slot) / own_px if own_px else 0.0
         mover = placed.mover
         return TrueObject(mover.object_id, mover.class_id, box, visibility)
 
 
-def _fixed(points: Points) -> NDArray[np.int32]:
+def _posts(scene: Scene, lens: Lens) -> list[tuple[float, Shape]]:
+    """Lamp posts with their distance, farthest first."""
+    lamp = (330.0, 420.0, 500.0) if scene.view.light == "night" else (150.0, 150.0, 150.0)
+    posts = []
+    for s, t in scene.posts:
+        x, y = scene.to_world(s, t)
+        if 4 < y < _FARTHEST_M:
+            shaft = [(x - 0.07, y, 0), (x - 0.05, y, 5.6), (x + 0.05, y, 5.6), (x + 0.07, y, 0)]
+            head = [(x - 0.5, y, 5.55), (x - 0.4, y, 5.75), (x + 0.4, y, 5.75), (x + 0.5, y, 5.55)]
+            corners = lens.project(np.array(shaft + head))
+            posts.append((y, Shape(corners, [(0, 4, (75.0, 80.0, 78.0)), (4, 8, lamp)])))
+    return sorted(posts, key=lambda post: -post[0])
+
+
+def _fixed(points: Floats) -> NDArray[np.int32]:
     """Pixels as the fixed-point integers that OpenCV draws with; far outside is cut off, they are 32 bits."""
     return np.round(np.clip(points, -20000, 20000) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
 
 
-def _count(ids: NDArray[np.uint8], box: tuple[float, float, float, float], slot: int) -> int:
+def _count(ids: NDArray[np.uint8], box: Box, slot: int) -> int:
     x1, y1, x2, y2 = (int(box[0]), int(box[1]), int(box[2]) + 1, int(box[3]) + 1)
     return int(np.count_nonzero(ids[y1:y2, x1:x2] == slot))

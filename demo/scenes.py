@@ -161,10 +161,8 @@ def scene(purpose: Purpose, seed: int, index: int) -> Scene:
     """Camera number `index`, from 0, of a purpose and a seed: the same arguments give the same scene for ever."""
     words = (int(purpose), seed, index)
     rng = np.random.default_rng(words)
-    if purpose is Purpose.CLIPS and index < len(_BASE_VIEWS):
-        view = _BASE_VIEWS[index]
-    else:
-        view = _random_view(rng)
+    is_base = purpose is Purpose.CLIPS and index < len(_BASE_VIEWS)
+    view = _BASE_VIEWS[index] if is_base else _random_view(rng)
     zebra = float(rng.uniform(-6, 6)) + _look_at_s(view)
     posts = tuple((_look_at_s(view) + step * 24.0 + 5.0, side) for step in (-1, 0, 1, 2) for side in (-7.9, 7.9))
     return Scene(f"cam{index + 1:02d}", words, view, zebra, posts, tuple(_movers(rng, view, zebra)))
@@ -207,7 +205,7 @@ def _movers(rng: np.random.Generator, view: View, zebra_s: float) -> list[Mover]
 
     kinds = rng.permutation([CAR] * cars + [BUS] * buses)
     for sign in (-1, 1):  # traffic keeps to the right
-        lane = kinds[0 :: 2] if sign < 0 else kinds[1 :: 2]
+        lane = kinds[0::2] if sign < 0 else kinds[1::2]
         spacing = _ALONG_M / max(1, len(lane))
         for place, kind in enumerate(lane):
             jitter = rng.uniform(-0.5, 0.5) * max(0.0, spacing - 13.5)

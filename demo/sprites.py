@@ -6,22 +6,31 @@ A vehicle is a solid (a side profile stretched to its width); people and bicycle
 from __future__ import annotations
 
 import colorsys
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from demo.scenes import BICYCLE, BUS, CAR, PERSON, Placed
 
+Floats = NDArray[np.float64]
 Colour = tuple[float, float, float]  # blue, green, red, 0..255
-Points = NDArray[np.float64]  # (n, 2) pixels, or (n, 3) metres where said
-Polygon = tuple[Points, Colour]
+Point = tuple[float, float]
+Corner = tuple[float, float, float]
+Part = tuple[int, int, Colour]  # rows start..stop of an array of corners, and what they are filled with
+Figure = list[tuple[list[Point], Colour]]
 
 _NEAR_M = 0.8
 _GLASS: Colour = (92, 78, 62)
 _TYRE: Colour = (28, 26, 26)
+_HUB: Colour = (150, 150, 150)
+_TRIM: Colour = (225, 228, 228)
+_SIGN: Colour = (60, 190, 240)
+_HAIR: tuple[Colour, ...] = ((30, 32, 38), (40, 60, 95), (120, 165, 190))
 _TAIL: Colour = (60.0, 60.0, 330.0)  # above 255: lamps stay bright when the picture is dark
 _HEAD: Colour = (480.0, 540.0, 560.0)
 _SUN = np.array([-0.45, -0.35, 0.82])
@@ -36,7 +45,7 @@ class Lens:
     horizon_px: float
     camera_m: float
 
-    def project(self, points: NDArray[np.float64]) -> Points:
+    def project(self, points: Floats) -> Floats:
         """World metres (n, 3) to pixels (n, 2); what lies behind the camera is moved to just before it."""
         depth = np.maximum(points[:, 1], _NEAR_M)
         x = self.centre_px + self.focal_px * points[:, 0] / depth
@@ -45,37 +54,44 @@ class Lens:
 
 
 @dataclass(frozen=True, slots=True)
-class Face:
-    """One side of a solid with what is painted on it; corners in metres (n, 3): forward, left, up."""
+class Shape:
+    """Filled polygons in the order they are drawn: corners in pixels (n, 2), and (start, stop, colour) of each."""
 
-    normal: tuple[float, float, float]
-    layers: tuple[tuple[NDArray[np.float64], Colour], ...]
+    corners: Floats
+    parts: list[Part]
 
 
 @dataclass(frozen=True, slots=True)
 class Solid:
-    """Faces laid end to end, so that one multiplication moves all corners."""
+    """A vehicle's sides in its own metres: forward, left, up. One multiplication moves all corners."""
 
-    corners: NDArray[np.float64]
-    normals: NDArray[np.float64]
-    centres: NDArray[np.float64]
-    layers: tuple[tuple[tuple[int, int, Colour], ...], ...]
+    corners: Floats  # (n, 3)
+    normals: Floats  # (sides, 3), of length 1
+    centres: Floats  # (sides, 3)
+    layers: tuple[tuple[Part, ...], ...]  # of each side, what is painted on it, the bare side first
 
     @classmethod
-    def of(cls, faces: Sequence[Face]) -> Solid:
-        """Pack the faces."""
-        corners: list[NDArray[np.float64]] = []
-        layers = []
-        for face in faces:
-            packed = []
-            for points, colour in face.layers:
-                start = sum(len(c) for c in corners)
-                corners.append(points)
-                packed.append((start, start + len(points), colour))
-            layers.append(tuple(packed))
-        normals = np.array([face.normal for face in faces], dtype=float)
-        centres = np.array([face.layers[0][0].mean(axis=0) for face in faces])
-        return cls(np.concatenate(corners), normals / np.linalg.norm(normals, axis=1)[:, None], centres, tuple(layers))
+    def of(cls, sides: Sequence[Side]) -> Solid:
+        """Lay the sides end to end."""
+        corners: list[Corner] = []
+        layers = [tuple(_append(corners, outline, colour) for outline, colour in side.layers) for side in sides]
+        normals = np.array([side.normal for side in sides], dtype=float)
+        centres = np.array([np.mean(side.layers[0][0], axis=0) for side in sides])
+        return cls(np.array(corners), normals / np.linalg.norm(normals, axis=1)[:, None], centres, tuple(layers))
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a solid: where it faces, and outlines in metres with their colours."""
+
+    normal: Corner
+    layers: Sequence[tuple[Sequence[Corner], Colour]]
+
+
+def _append(corners: list[Any], outline: Iterable[Any], colour: Colour) -> Part:
+    start = len(corners)
+    corners.extend(outline)
+    return start, len(corners), colour
 
 
 def solid(class_id: int, looks: tuple[float, ...]) -> Solid:
@@ -83,44 +99,61 @@ def solid(class_id: int, looks: tuple[float, ...]) -> Solid:
     return _bus(looks) if class_id == BUS else _car(looks)
 
 
-def solid_polygons(body: Solid, placed: Placed, lens: Lens) -> list[Polygon]:
-    """The faces that the camera sees, farthest first, shaded by the sun."""
+def solid_shape(body: Solid, placed: Placed, lens: Lens) -> Shape:
+    """The sides that the camera sees, farthest first, shaded by the sun."""
     hx, hy = placed.heading
     turn = np.array([[hx, hy, 0.0], [-hy, hx, 0.0], [0.0, 0.0, 1.0]])
     offset = np.array([placed.x, placed.y, 0.0])
     pixels = lens.project(body.corners @ turn + offset)
     normals = body.normals @ turn
-    centres = body.centres @ turn + offset
-    to_camera = np.array([0.0, 0.0, lens.camera_m]) - centres
-    seen = np.flatnonzero((normals * to_camera).sum(axis=1) > 0)
-    distance = (to_camera**2).sum(axis=1)
-    shade = 0.72 + 0.33 * np.maximum(0.0, normals @ _SUN)
-    polygons: list[Polygon] = []
-    for face in sorted(seen, key=lambda i: -distance[i]):
-        k = float(shade[face])
-        polygons += [(pixels[a:b], (c[0] * k, c[1] * k, c[2] * k)) for a, b, c in body.layers[face]]
-    return polygons
+    from_camera = body.centres @ turn + (offset - np.array([0.0, 0.0, lens.camera_m]))
+    seen = np.flatnonzero((normals * from_camera).sum(axis=1) < 0)
+    distance = (from_camera**2).sum(axis=1)
+    shade = (0.72 + 0.33 * np.maximum(0.0, normals @ _SUN)).tolist()
+    rows: list[int] = []
+    parts: list[Part] = []
+    for side in sorted(seen.tolist(), key=lambda i: -distance[i]):
+        for start, stop, colour in body.layers[side]:
+            parts.append(_append(rows, range(start, stop), _times(colour, shade[side])))
+    return Shape(pixels[rows], parts)
 
 
-def footprint(placed: Placed, lens: Lens) -> Points:
-    """The shadow on the ground, pixels (n, 2)."""
-    length, width = {CAR: (4.7, 2.0), BUS: (11.4, 2.8), BICYCLE: (1.7, 0.5), PERSON: (0.55, 0.5)}[placed.mover.class_id]
-    hx, hy = placed.heading
-    angles = np.linspace(0, 2 * math.pi, 16, endpoint=False)
-    squarish = 0.5 if placed.mover.class_id in (CAR, BUS) else 1.0
-    forward = np.sign(np.cos(angles)) * np.abs(np.cos(angles)) ** squarish * length / 2
-    left = np.sign(np.sin(angles)) * np.abs(np.sin(angles)) ** squarish * width / 2
-    x = placed.x + forward * hx - left * hy + 0.18
-    y = placed.y + forward * hy + left * hx - 0.1
-    return lens.project(np.stack([x, y, np.zeros_like(x)], axis=1))
-
-
-def figure_polygons(placed: Placed, lens: Lens) -> list[Polygon]:
-    """A person or a bicycle with its rider."""
-    parts = _person(placed) if placed.mover.class_id == PERSON else _bicycle(placed)
+def figure_shape(placed: Placed, lens: Lens) -> Shape:
+    """A person, or a bicycle with its rider."""
+    outlines, tall = _person(placed) if placed.mover.class_id == PERSON else _bicycle(placed)
+    corners: list[Point] = []
+    parts = [_append(corners, outline, colour) for outline, colour in outlines]
     foot = lens.project(np.array([[placed.x, placed.y, 0.0]]))[0]
-    scale = lens.focal_px / max(placed.y, _NEAR_M)
-    return [(np.column_stack([foot[0] + p[:, 0] * scale, foot[1] - p[:, 1] * scale]), colour) for p, colour in parts]
+    scale = lens.focal_px / max(placed.y, _NEAR_M) * tall
+    return Shape(foot + np.array(corners) * (scale, -scale), parts)
+
+
+def footprint(placed: Placed, lens: Lens) -> Floats:
+    """The shadow on the ground, pixels (n, 2)."""
+    hx, hy = placed.heading
+    ground = _FOOTPRINTS[placed.mover.class_id] @ np.array([[hx, hy, 0.0], [-hy, hx, 0.0], [0.0, 0.0, 0.0]])
+    return lens.project(ground + np.array([placed.x + 0.18, placed.y - 0.1, 0.0]))
+
+
+def _circle(corners: int) -> list[Point]:
+    steps = [2 * math.pi * i / corners for i in range(corners)]
+    return [(math.cos(a), math.sin(a)) for a in steps]
+
+
+def _outline(length: float, width: float, power: float) -> Floats:
+    """An oval (power 1) or a rounded rectangle (0.5) on the ground, metres (16, 3)."""
+    c, s = np.array(_circle(16)).T
+    x, y = np.sign(c) * np.abs(c) ** power * length / 2, np.sign(s) * np.abs(s) ** power * width / 2
+    return np.stack([x, y, np.zeros(16)], axis=1)
+
+
+_CIRCLES = {corners: _circle(corners) for corners in (8, 12, 14, 16)}
+_FOOTPRINTS = {
+    PERSON: _outline(0.55, 0.5, 1.0),
+    CAR: _outline(4.7, 2.0, 0.5),
+    BUS: _outline(11.4, 2.8, 0.5),
+    BICYCLE: _outline(1.7, 0.5, 1.0),
+}
 
 
 def _paint(looks: tuple[float, ...]) -> Colour:
@@ -140,20 +173,29 @@ def _times(colour: Colour, factor: float) -> Colour:
     return colour[0] * factor, colour[1] * factor, colour[2] * factor
 
 
-def _strip(a: tuple[float, float], b: tuple[float, float], left: float, right: float) -> NDArray[np.float64]:
+def _strip(a: Point, b: Point, left: float, right: float) -> list[Corner]:
     """A quad across the vehicle between two points (forward, up) of its profile."""
-    return np.array([(a[0], left, a[1]), (b[0], left, b[1]), (b[0], right, b[1]), (a[0], right, a[1])])
+    return [(a[0], left, a[1]), (b[0], left, b[1]), (b[0], right, b[1]), (a[0], right, a[1])]
 
 
-def _flank(profile: Sequence[tuple[float, float]], side: float) -> NDArray[np.float64]:
-    return np.array([(forward, side, up) for forward, up in profile])
+def _flank(profile: Sequence[Point], side: float) -> list[Corner]:
+    return [(forward, side, up) for forward, up in profile]
 
 
-def _wheel(forward: float, side: float, radius: float, corners: int = 14) -> NDArray[np.float64]:
-    angles = np.linspace(0, 2 * math.pi, corners, endpoint=False)
-    return np.stack(
-        [forward + radius * np.cos(angles), np.full(corners, side), radius * (1 + np.sin(angles))], axis=1
-    )
+def _wheel(forward: float, side: float, radius: float, share: float = 1.0) -> list[Corner]:
+    """A wheel standing on the ground, or the `share` of it around its hub."""
+    reach = radius * share
+    return [(forward + reach * c, side, radius + reach * s) for c, s in _CIRCLES[14 if share == 1 else 8]]
+
+
+def _between(a: Point, b: Point, share: float) -> Point:
+    return a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share
+
+
+def _lamps(a: Point, b: Point, half: float, colour: Colour) -> list[tuple[list[Corner], Colour]]:
+    """Two lamps in the upper part of the strip between two points of the profile."""
+    low, high = (_between(a, b, 0.55), b) if b[1] > a[1] else (b, a)
+    return [(_strip(low, high, s * half * 0.97, s * half * 0.6), colour) for s in (1, -1)]
 
 
 def _car(looks: tuple[float, ...]) -> Solid:
@@ -163,161 +205,145 @@ def _car(looks: tuple[float, ...]) -> Solid:
     raw += [(1.15, 0.98), (2.02, 0.84), (2.16, 0.6), (2.1, 0.3)]
     profile = [(forward * long, up * tall) for forward, up in raw]
     paint = _paint(looks)
-    faces = []
-    for number, (a, b) in enumerate(zip(profile, profile[1:], strict=False)):
-        normal = (a[1] - b[1], 0.0, b[0] - a[0])
+    sides = []
+    for number, (a, b) in enumerate(itertools.pairwise(profile)):
         layers = [(_strip(a, b, half, -half), paint)]
         if number in (2, 4):  # rear window, windscreen
-            layers.append((_inner(a, b, half * 0.86), _GLASS))
-        if number == 0:
-            layers += _lamps(a, b, half, _TAIL)
-        if number == 6:
-            layers += _lamps(a, b, half, _HEAD)
-        faces.append(Face(normal, tuple(layers)))
-    front, rear = profile[5], profile[2]
-    roof = profile[3][0], profile[4][0]
-    window = [
-        (rear[0] * 0.85, rear[1]), (roof[0] + 0.05, 1.38 * tall), (roof[1] - 0.02, 1.38 * tall), (front[0] * 0.85, rear[1])
-    ]
-    for side in (half, -half):
-        layers = [(_flank(profile, side), _times(paint, 0.96)), (_flank(window, side), _GLASS)]
-        layers.append((_flank([(-0.28, 0.98 * tall), (-0.28, 1.4 * tall), (-0.18, 1.4 * tall), (-0.18, 0.98 * tall)], side),
-                       paint))
-        layers += [(_wheel(at * long, side, 0.34), _TYRE) for at in (-1.32, 1.35)]
-        layers += [(_wheel(at * long, side, 0.34)[:, :] * (1, 1, 1), _TYRE) for at in ()]
-        layers += [(_hub(at * long, side), (150.0, 150.0, 150.0)) for at in (-1.32, 1.35)]
-        faces.append(Face((0.0, math.copysign(1, side), 0.0), tuple(layers)))
-    return Solid.of(faces)
-
-
-def _hub(forward: float, side: float) -> NDArray[np.float64]:
-    hub = _wheel(forward, side, 0.17, 8)
-    hub[:, 2] += 0.17
-    return hub
-
-
-def _inner(a: tuple[float, float], b: tuple[float, float], half: float) -> NDArray[np.float64]:
-    """A pane inside the strip between two profile points."""
-    def between(share: float) -> tuple[float, float]:
-        return a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share
-
-    return _strip(between(0.1), between(0.9), half, -half)
-
-
-def _lamps(a: tuple[float, float], b: tuple[float, float], half: float, colour: Colour) -> list[
-    tuple[NDArray[np.float64], Colour]
-]:
-    """Two lamps in the upper part of the strip between two profile points."""
-    low = (a[0] + (b[0] - a[0]) * 0.55, a[1] + (b[1] - a[1]) * 0.55) if b[1] > a[1] else b
-    high = b if b[1] > a[1] else a
-    return [(_strip(low, high, s * half * 0.97, s * half * 0.6), colour) for s in (1, -1)]
+            pane = _strip(_between(a, b, 0.1), _between(a, b, 0.9), half * 0.86, -half * 0.86)
+            layers.append((pane, _GLASS))
+        if number in (0, 6):
+            layers += _lamps(a, b, half, _TAIL if number == 0 else _HEAD)
+        sides.append(Side((a[1] - b[1], 0.0, b[0] - a[0]), layers))
+    sill, roof = profile[2][1], 1.38 * tall
+    window = [(profile[2][0] * 0.85, sill), (profile[3][0] + 0.05, roof), (profile[4][0] - 0.02, roof)]
+    window.append((profile[5][0] * 0.85, sill))
+    pillar = [(-0.28, 0.98 * tall), (-0.28, 1.4 * tall), (-0.18, 1.4 * tall), (-0.18, 0.98 * tall)]
+    for y in (half, -half):
+        layers = [(_flank(profile, y), _times(paint, 0.96)), (_flank(window, y), _GLASS), (_flank(pillar, y), paint)]
+        layers += [(_wheel(at * long, y, 0.34), _TYRE) for at in (-1.32, 1.35)]
+        layers += [(_wheel(at * long, y, 0.34, 0.5), _HUB) for at in (-1.32, 1.35)]
+        sides.append(Side((0.0, math.copysign(1, y), 0.0), layers))
+    return Solid.of(sides)
 
 
 def _bus(looks: tuple[float, ...]) -> Solid:
     half, length, top = 1.27, 5.0 + 0.9 * looks[4], 3.05 + 0.2 * looks[5]
     paint = _hsv(looks[1], 0.75, 0.55 + 0.4 * looks[2])
-    trim: Colour = (225.0, 228.0, 228.0)
-    low, waist, sill = (0.35, 1.35, 2.55)
-    front = Face((1, 0, 0), (
+    low, waist, sill = 0.35, 1.35, 2.55
+    front = [
         (_strip((length, low), (length, top), half, -half), paint),
         (_strip((length, 1.15), (length, sill + 0.1), half * 0.94, -half * 0.94), _GLASS),
-        (_strip((length, sill + 0.18), (length, top - 0.08), half * 0.6, -half * 0.6), (60.0, 190.0, 240.0)),
+        (_strip((length, sill + 0.18), (length, top - 0.08), half * 0.6, -half * 0.6), _SIGN),
         *_lamps((length, 0.95), (length, 0.6), half, _HEAD),
-    ))
-    rear = Face((-1, 0, 0), (
+    ]
+    rear = [
         (_strip((-length, low), (-length, top), half, -half), _times(paint, 0.95)),
         (_strip((-length, 1.7), (-length, sill), half * 0.8, -half * 0.8), _GLASS),
         *_lamps((-length, 0.9), (-length, 1.3), half, _TAIL),
-    ))
-    roof = Face((0, 0, 1), ((_strip((-length, top), (length, top), half, -half), trim),))
-    faces = [front, rear, roof]
-    for side in (half, -half):
-        layers = [(_flank([(-length, low), (-length, top), (length, top), (length, low)], side), paint)]
-        layers.append((_flank([(-length, sill + 0.15), (-length, top), (length, top), (length, sill + 0.15)], side), trim))
-        pane = 2 * length / 6
+    ]
+    roof = [(_strip((-length, top), (length, top), half, -half), _TRIM)]
+    sides = [Side((1, 0, 0), front), Side((-1, 0, 0), rear), Side((0, 0, 1), roof)]
+    band = sill + 0.15
+    for y in (half, -half):
+        layers = [(_flank([(-length, low), (-length, top), (length, top), (length, low)], y), paint)]
+        layers.append((_flank([(-length, band), (-length, top), (length, top), (length, band)], y), _TRIM))
         for number in range(6):
-            a, b = -length + pane * number + 0.12, -length + pane * (number + 1) - 0.12
-            bottom = 0.5 if side < 0 and number in (2, 5) else waist  # doors on the kerb's side
-            layers.append((_flank([(a, bottom), (a, sill), (b, sill), (b, bottom)], side), _GLASS))
-        layers += [(_wheel(at, side, 0.48), _TYRE) for at in (-length * 0.6, length * 0.62)]
-        faces.append(Face((0.0, math.copysign(1, side), 0.0), tuple(layers)))
-    return Solid.of(faces)
+            a, b = -length + length / 3 * number + 0.12, -length + length / 3 * (number + 1) - 0.12
+            bottom = 0.5 if y < 0 and number in (2, 5) else waist  # doors on the kerb's side
+            layers.append((_flank([(a, bottom), (a, sill), (b, sill), (b, bottom)], y), _GLASS))
+        layers += [(_wheel(at, y, 0.48), _TYRE) for at in (-length * 0.6, length * 0.62)]
+        sides.append(Side((0.0, math.copysign(1, y), 0.0), layers))
+    return Solid.of(sides)
 
 
-def _limb(a: tuple[float, float], b: tuple[float, float], thick: float) -> Points:
+def _limb(a: Point, b: Point, thick: float) -> list[Point]:
     """A bar between two points, metres."""
     dx, dy = b[0] - a[0], b[1] - a[1]
     n = math.hypot(dx, dy) or 1.0
     ox, oy = -dy / n * thick / 2, dx / n * thick / 2
-    return np.array([(a[0] + ox, a[1] + oy), (b[0] + ox, b[1] + oy), (b[0] - ox, b[1] - oy), (a[0] - ox, a[1] - oy)])
+    return [(a[0] + ox, a[1] + oy), (b[0] + ox, b[1] + oy), (b[0] - ox, b[1] - oy), (a[0] - ox, a[1] - oy)]
 
 
-def _oval(x: float, y: float, rx: float, ry: float, corners: int = 12) -> Points:
-    angles = np.linspace(0, 2 * math.pi, corners, endpoint=False)
-    return np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], axis=1)
+def _oval(x: float, y: float, rx: float, ry: float, corners: int = 12) -> list[Point]:
+    return [(x + rx * c, y + ry * s) for c, s in _CIRCLES[corners]]
 
 
-def _skin_hair(looks: tuple[float, ...]) -> tuple[Colour, Colour]:
-    skin = (95 + 90 * looks[5], 125 + 90 * looks[5], 165 + 75 * looks[5])
-    return skin, ((30, 32, 38), (40, 60, 95), (120, 165, 190))[int(looks[6] * 3)]
+def _skin(looks: tuple[float, ...]) -> Colour:
+    return 95 + 90 * looks[5], 125 + 90 * looks[5], 165 + 75 * looks[5]
 
 
-def _person(placed: Placed) -> list[Polygon]:
-    """Metres (x to the right, y up) around the feet; legs and arms swing with the way travelled."""
+def _person(placed: Placed) -> tuple[Figure, float]:
+    """Outlines in metres (x to the right, y up) around the feet, and what to multiply them by.
+
+    Legs and arms swing with the way travelled.
+    """
     looks = placed.mover.looks
     e = placed.heading[0]  # how much of its walk is sideways to the camera
-    tall = 0.92 + 0.16 * looks[4]
-    swing = math.sin(placed.travelled_m * 2 * math.pi / 1.4 + looks[7] * 6) * (1.0 if placed.mover.rhythm.speed else 0.1)
+    swing = math.sin(placed.travelled_m * 2 * math.pi / 1.4 + looks[7] * 6) * (
+        1.0 if placed.mover.rhythm.speed else 0.1
+    )
     stride, wide = 0.26 * swing * e, 0.13 + 0.1 * (1 - e * e)
     lift = 0.05 * swing * (1 - e * e)
     shirt = _hsv(looks[0], 0.3 + 0.6 * looks[1], 0.35 + 0.6 * looks[2])
     trousers = _hsv(0.55 + 0.15 * looks[3], 0.15 + 0.4 * looks[1], 0.18 + 0.45 * looks[3])
-    skin, hair = _skin_hair(looks)
-    gap = wide * 0.45
-    parts: list[Polygon] = [
-        (_limb((gap, 0.88), (gap - stride, max(0.0, lift)), 0.15), _times(trousers, 0.8)),
-        (_limb((wide * 0.95, 1.38), (wide * 1.1 + stride * 0.9, 0.85), 0.09), _times(shirt, 0.75)),
-        (_limb((-gap, 0.88), (-gap + stride, max(0.0, -lift)), 0.15), trousers),
-        (np.array([(-wide, 1.42), (-wide * 0.5, 1.5), (wide * 0.5, 1.5), (wide, 1.42), (wide * 0.85, 0.85), (-wide * 0.85, 0.85)]), shirt),
-        (_limb((-wide * 0.95, 1.38), (-wide * 1.1 - stride * 0.9, 0.85), 0.09), _times(shirt, 0.88)),
-        (_oval(0.02 * e, 1.63, 0.105, 0.13), skin),
-        (_oval(-0.02 * e, 1.69, 0.11, 0.09), hair),
+    gap, shoulder = wide * 0.45, (wide * 0.95, 1.38)
+    torso = [
+        (-wide, 1.42),
+        (-wide * 0.5, 1.5),
+        (wide * 0.5, 1.5),
+        (wide, 1.42),
+        (wide * 0.85, 0.85),
+        (-wide * 0.85, 0.85),
     ]
-    return [(points * tall, colour) for points, colour in parts]
+    figure: Figure = [
+        (_limb((gap, 0.88), (gap - stride, max(0.0, lift)), 0.15), _times(trousers, 0.8)),
+        (_limb(shoulder, (wide * 1.1 + stride * 0.9, 0.85), 0.09), _times(shirt, 0.75)),
+        (_limb((-gap, 0.88), (-gap + stride, max(0.0, -lift)), 0.15), trousers),
+        (torso, shirt),
+        (_limb((-shoulder[0], shoulder[1]), (-wide * 1.1 - stride * 0.9, 0.85), 0.09), _times(shirt, 0.88)),
+        (_oval(0.02 * e, 1.63, 0.105, 0.13), _skin(looks)),
+        (_oval(-0.02 * e, 1.69, 0.11, 0.09), _HAIR[int(looks[6] * 3)]),
+    ]
+    return figure, 0.92 + 0.16 * looks[4]
 
 
-def _ring(x: float, squeeze: float, radius: float) -> Points:
-    """A wheel's rim as one outline, out and back: metres."""
+def _ring(x: float, squeeze: float, radius: float) -> list[Point]:
+    """A wheel's rim as one outline, out and back."""
     outer = _oval(x, radius, radius * squeeze + 0.02, radius, 16)
     inner = _oval(x, radius, max(0.01, radius * squeeze - 0.05), radius - 0.055, 16)
-    return np.concatenate([outer, outer[:1], inner[::-1][-1:], inner[::-1]])
+    return [*outer, outer[0], inner[0], *reversed(inner)]
 
 
-def _bicycle(placed: Placed) -> list[Polygon]:
-    """Metres around the point between the wheels; the rider belongs to it."""
+def _bicycle(placed: Placed) -> tuple[Figure, float]:
+    """Outlines around the point between the wheels, as `_person` gives them; the rider belongs to the bicycle."""
     looks = placed.mover.looks
-    e = placed.heading[0]
-    e = math.copysign(max(abs(e), 0.12), e)
+    e = math.copysign(max(abs(placed.heading[0]), 0.12), placed.heading[0])
     front = 1 - abs(e)
     frame = _hsv(looks[0], 0.8, 0.35 + 0.5 * looks[1])
     shirt = _hsv(looks[2], 0.35 + 0.6 * looks[3], 0.45 + 0.5 * looks[1])
-    skin, _ = _skin_hair(looks)
-    trousers = _hsv(0.6, 0.3, 0.2 + 0.3 * looks[4])
-    turn = placed.travelled_m * 2.2
-    pedal = (0.16 * math.cos(turn) * e, 0.3 + 0.16 * math.sin(turn))
-    other = (-0.16 * math.cos(turn) * e, 0.3 - 0.16 * math.sin(turn))
+    figure: Figure = [(_ring(x * e, abs(e), 0.35), _TYRE) for x in (-0.53, 0.53)]
+    bars = [((-0.53, 0.35), (0.0, 0.3)), ((0.0, 0.3), (-0.2, 0.88)), ((-0.2, 0.8), (0.4, 0.82))]
+    bars += [((0.0, 0.3), (0.4, 0.82)), ((0.4, 1.0), (0.53, 0.35)), ((-0.53, 0.35), (-0.2, 0.8))]
+    figure += [(_limb((a[0] * e, a[1]), (b[0] * e, b[1]), 0.06), frame) for a, b in bars]
+    figure.append((_limb((0.42 * e - 0.3 * front, 1.02), (0.42 * e + 0.3 * front, 1.02), 0.05), _TYRE))
     hip, neck = (-0.22 * e, 1.0), (0.2 * e, 1.45)
-    parts: list[Polygon] = [(_ring(x * e, abs(e), 0.35), _TYRE) for x in (-0.53, 0.53)]
-    bars = [((-0.53 * e, 0.35), (0.0, 0.3)), ((0.0, 0.3), (-0.2 * e, 0.88)), ((-0.2 * e, 0.8), (0.4 * e, 0.82))]
-    bars += [((0.0, 0.3), (0.4 * e, 0.82)), ((0.4 * e, 1.0), (0.53 * e, 0.35)), ((-0.53 * e, 0.35), (-0.2 * e, 0.8))]
-    parts += [(_limb(a, b, 0.06), frame) for a, b in bars]
-    parts.append((_limb((0.42 * e - 0.3 * front, 1.02), (0.42 * e + 0.3 * front, 1.02), 0.05), _TYRE))
-    knee = [((0.12 * e + 0.1 * front * s, 0.78 + 0.5 * (p[1] - 0.3)), p) for s, p in ((1, other), (-1, pedal))]
-    for (joint, foot), shade in zip(knee, (0.75, 1.0), strict=True):
-        parts += [(_limb(hip, joint, 0.15), _times(trousers, shade)), (_limb(joint, foot, 0.11), _times(trousers, shade))]
+    figure += _pedalling(placed, e, hip, _hsv(0.6, 0.3, 0.2 + 0.3 * looks[4]))
     wide = 0.12 + 0.1 * front
-    parts.append((np.array([(hip[0] - wide, 0.95), (neck[0] - wide, 1.4), (neck[0] + wide * 0.7, 1.48), (neck[0] + wide, 1.3), (hip[0] + wide, 0.92)]), shirt))
-    parts.append((_limb((neck[0], 1.36), (0.42 * e + 0.2 * front, 1.04), 0.08), _times(shirt, 0.85)))
-    parts.append((_oval(neck[0] + 0.07 * e, 1.62, 0.11, 0.13), skin))
-    parts.append((_oval(neck[0] + 0.05 * e, 1.69, 0.13, 0.09), _hsv(looks[5], 0.6, 0.7)))  # helmet
-    return parts
+    torso = [(hip[0] - wide, 0.95), (neck[0] - wide, 1.4), (neck[0] + wide * 0.7, 1.48), (neck[0] + wide, 1.3)]
+    figure.append(([*torso, (hip[0] + wide, 0.92)], shirt))
+    figure.append((_limb((neck[0], 1.36), (0.42 * e + 0.2 * front, 1.04), 0.08), _times(shirt, 0.85)))
+    figure.append((_oval(neck[0] + 0.07 * e, 1.62, 0.11, 0.13), _skin(looks)))
+    figure.append((_oval(neck[0] + 0.05 * e, 1.69, 0.13, 0.09), _hsv(looks[5], 0.6, 0.7)))  # helmet
+    return figure, 1.0
+
+
+def _pedalling(placed: Placed, e: float, hip: Point, trousers: Colour) -> Figure:
+    """Both legs, the far one first and darker."""
+    turn = placed.travelled_m * 2.2
+    legs: Figure = []
+    for way, shade in ((-1, 0.75), (1, 1.0)):
+        foot = way * 0.16 * math.cos(turn) * e, 0.3 + way * 0.16 * math.sin(turn)
+        knee = 0.12 * e - 0.1 * (1 - abs(e)) * way, 0.78 + 0.5 * (foot[1] - 0.3)
+        legs.append((_limb(hip, knee, 0.15), _times(trousers, shade)))
+        legs.append((_limb(knee, foot, 0.11), _times(trousers, shade)))
+    return legs

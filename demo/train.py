@@ -8,6 +8,7 @@ and torch are imported by this file only, and only when a command needs them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import io
 import json
@@ -15,19 +16,18 @@ import os
 import shutil
 import sys
 import types
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import cv2
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from clients.errors import FleetError
 from clients.types import Canvas
-from demo.pictures import CUT_PX, write_dataset_file, write_pictures
+from demo.pictures import write_dataset_file, write_pictures
+from demo.plan import Plan
+from demo.progress import bars
 from demo.scenes import CLASSES
 
 HERE = Path(__file__).resolve().parent
@@ -37,25 +37,6 @@ _BATCH = 16
 
 class TrainingError(FleetError):
     """Training cannot start or go on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What `python -m demo train` is asked for."""
-
-    epochs: int = 8
-    polish_epochs: int = 4
-    pictures: int = 2100
-    held_out: int = 150
-    seed: int = 0
-    imgsz: int = CUT_PX
-    device: str = "auto"
-    resume: bool = False
-
-    @property
-    def polish_pictures(self) -> int:
-        """Whole canvases for round two."""
-        return self.pictures // 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +50,7 @@ class Score:
 
 def train(plan: Plan, runs: Path = RUNS, weights: Path = WEIGHTS) -> dict[str, Any]:
     """Run the plan; returns the record that is also written beside the weights. Raises TrainingError, OSError."""
+    runs = runs.resolve()  # Ultralytics puts what is relative elsewhere
     data = prepare(plan, runs / f"pictures-{plan.pictures}-{plan.seed}")
     ultralytics = _ultralytics(runs)
     first = _round(ultralytics, plan, runs / "cuts", data / "cuts.yaml", None)
@@ -86,10 +68,10 @@ def prepare(plan: Plan, folder: Path) -> Path:
     if done.is_file() and json.loads(done.read_text(encoding="utf-8")) == wanted:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
-    with _progress() as bar:
+    with bars() as bar:
         for split in ("val", "train", "polish"):
             task = bar.add_task(f"pictures: {split}", total=wanted[split])
-            write_pictures(folder, split, plan.seed, wanted[split], progress=lambda n, t=task: bar.advance(t, n))
+            write_pictures(folder, split, plan.seed, wanted[split], progress=functools.partial(bar.advance, task))
     write_dataset_file(folder, "cuts", "train")
     write_dataset_file(folder, "canvases", "polish")
     done.write_text(json.dumps(wanted), encoding="utf-8")
@@ -104,20 +86,56 @@ def _round(ultralytics: Any, plan: Plan, folder: Path, data: Path, start: Path |
         return last
     model = ultralytics.YOLO(str(last if resume else start or "yolo12n.yaml"), task="detect")
     settings: dict[str, Any] = {
-        "data": str(data), "project": str(folder.parent), "name": folder.name, "exist_ok": True,
+        "data": str(data),
+        "project": str(folder.parent),
+        "name": folder.name,
+        "exist_ok": True,
         "device": "cpu" if plan.device == "auto" and not _has_gpu() else plan.device.replace("auto", "0"),
-        "batch": _BATCH, "nbs": _BATCH, "workers": 1, "cache": "ram", "seed": plan.seed, "deterministic": False,
-        "optimizer": "AdamW", "momentum": 0.9, "weight_decay": 0.0005, "cos_lr": True, "warmup_bias_lr": 0.0,
-        "amp": False, "val": False, "plots": False, "verbose": False, "patience": 0, "save": True,
-        "hsv_h": 0.01, "hsv_s": 0.4, "hsv_v": 0.3, "translate": 0.1,
+        "batch": _BATCH,
+        "nbs": _BATCH,
+        "workers": 1,
+        "cache": "ram",
+        "seed": plan.seed,
+        "deterministic": False,
+        "optimizer": "AdamW",
+        "momentum": 0.9,
+        "weight_decay": 0.0005,
+        "cos_lr": True,
+        "warmup_bias_lr": 0.0,
+        "amp": False,
+        "val": False,
+        "plots": False,
+        "verbose": False,
+        "patience": 0,
+        "save": True,
+        "hsv_h": 0.01,
+        "hsv_s": 0.4,
+        "hsv_v": 0.3,
+        "translate": 0.1,
     }
     if start is None:
-        settings |= {"imgsz": plan.imgsz, "epochs": plan.epochs, "lr0": 0.0015, "lrf": 0.05, "warmup_epochs": 1.0,
-                     "mosaic": 1.0, "close_mosaic": max(1, plan.epochs // 4), "scale": 0.4}
+        settings |= {
+            "imgsz": plan.imgsz,
+            "epochs": plan.epochs,
+            "lr0": 0.0015,
+            "lrf": 0.05,
+            "warmup_epochs": 1.0,
+            "mosaic": 1.0,
+            "close_mosaic": max(1, plan.epochs // 4),
+            "scale": 0.4,
+        }
     else:
-        settings |= {"imgsz": Canvas().width, "rect": True, "epochs": plan.polish_epochs, "lr0": 0.0004, "lrf": 0.05,
-                     "warmup_epochs": 0.3, "mosaic": 0.0, "scale": 0.15}
-    with _progress() as bar:
+        settings |= {
+            "imgsz": Canvas().width,
+            "rect": True,
+            "epochs": plan.polish_epochs,
+            "lr0": 0.0004,
+            "lrf": 0.05,
+            "warmup_epochs": 0.3,
+            "mosaic": 0.0,
+            "scale": 0.15,
+        }
+    with bars() as bar:
         _show_progress(model, bar, f"training: {folder.name}")
         if settings["device"] == "cpu":
             model.add_callback("on_train_start", _use_bfloat16)
@@ -155,10 +173,21 @@ def _publish(
 def evaluate(ultralytics: Any, weights: Path, data: Path) -> Score:
     """Ultralytics' own validator on the held-out canvases, at the size that is served."""
     metrics = ultralytics.YOLO(str(weights), task="detect").val(
-        data=str(data), imgsz=Canvas().width, rect=True, batch=8, workers=0, device="cpu", plots=False, verbose=False,
-        project=str(weights.parent.parent.parent), name="score", exist_ok=True,
+        data=str(data),
+        imgsz=Canvas().width,
+        rect=True,
+        batch=8,
+        workers=0,
+        device="cpu",
+        plots=False,
+        verbose=False,
+        project=str(weights.parent.parent.parent),
+        name="score",
+        exist_ok=True,
     )
-    per_class = {CLASSES[int(c)]: round(float(v), 4) for c, v in zip(metrics.box.ap_class_index, metrics.box.ap50, strict=True)}
+    per_class = {
+        CLASSES[int(c)]: round(float(v), 4) for c, v in zip(metrics.box.ap_class_index, metrics.box.ap50, strict=True)
+    }
     return Score(round(float(metrics.box.map50), 4), round(float(metrics.box.map), 4), per_class)
 
 
@@ -201,7 +230,7 @@ def _stand_in_for_torchvision() -> None:
 
 
 def _use_bfloat16(trainer: Any) -> None:
-    """Run the forward pass in bfloat16: on a processor that has it, twice as fast; Ultralytics offers it for GPUs only."""
+    """Run the forward pass in bfloat16, twice as fast on a processor that has it; Ultralytics does so on GPUs only."""
     import torch
 
     forward = trainer.model.forward
@@ -226,10 +255,3 @@ def _show_progress(model: Any, bar: Progress, text: str) -> None:
 
     model.add_callback("on_train_start", started)
     model.add_callback("on_train_batch_end", advanced)
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Progress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        yield bar

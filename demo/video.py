@@ -64,5 +64,5 @@ def encode(target: Path | io.BytesIO, view: View, images: Iterable[NDArray[Any]]
 
 def decode(source: Path | io.BytesIO) -> Iterator[av.VideoFrame]:
     """The frames of a video, in order."""
-    with av.open(str(source) if isinstance(source, Path) else source) as container:
+    with av.open(str(source) if isinstance(source, Path) else source, mode="r") as container:
         yield from container.decode(video=0)

@@ -1,0 +1,119 @@
+"""`python -m demo`: render the clips, train the small weights. The last line of stdout is JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clients.errors import FleetError
+
+_CLIPS = Path("demo/clips")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A subcommand: its one line of help, its options, and what it does; it returns the JSON of the last line."""
+
+    text: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], dict[str, Any]]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. An error that the user can cause is one line on stderr."""
+    commands = _commands()
+    parser = argparse.ArgumentParser(prog="python -m demo", description="A rendered street with known truth.")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in commands.items():
+        command.add_options(subparsers.add_parser(name, help=command.text, description=command.text))
+    options = parser.parse_args(argv)
+    try:
+        report = commands[options.command].run(options)
+    except (FleetError, ValueError) as error:
+        sys.stderr.write(f"demo: {error}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"demo: {error.filename or options.command}: {error.strerror or error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("demo: interrupted\n")
+        return 130
+    sys.stdout.write(json.dumps(report) + "\n")
+    return 0
+
+
+def _commands() -> dict[str, Command]:
+    return {
+        "render": Command("render the cameras' H.264 clips and their truth", _render_options, _render),
+        "train": Command("train the small yolo12n weights on pictures of other streets", _train_options, _train),
+    }
+
+
+def _render_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cameras", type=int, default=8, metavar="N", help="how many cameras (default %(default)s)")
+    parser.add_argument("--seconds", type=int, default=30, metavar="S", help="length of a clip (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, another traffic (default %(default)s)")
+    parser.add_argument("--out", type=Path, default=_CLIPS, metavar="DIR", help="clips folder (default %(default)s)")
+    parser.add_argument("--force", action="store_true", help="render again what is there already")
+
+
+def _render(options: argparse.Namespace) -> dict[str, Any]:
+    from demo.clips import render_clips
+    from demo.progress import bars
+
+    with bars() as bar:
+        task = bar.add_task("clips", total=1.0)
+        report = render_clips(
+            options.cameras,
+            options.seconds,
+            options.seed,
+            options.out,
+            force=options.force,
+            progress=lambda name, share: bar.update(task, completed=share, description=f"clips: {name}"),
+        )
+        bar.update(task, completed=1.0, description=f"clips: {report['rendered']} rendered, {report['cached']} cached")
+    return report
+
+
+def _train_options(parser: argparse.ArgumentParser) -> None:
+    from demo.plan import Plan
+
+    plan = Plan()
+    parser.add_argument("--epochs", type=int, default=plan.epochs, help="on square cuts (default %(default)s)")
+    parser.add_argument(
+        "--polish-epochs",
+        type=int,
+        default=plan.polish_epochs,
+        help="then, on whole canvases (default %(default)s)",
+    )
+    parser.add_argument("--pictures", type=int, default=plan.pictures, help="square cuts (default %(default)s)")
+    parser.add_argument("--imgsz", type=int, default=plan.imgsz, help="size of a cut's input, px (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=plan.seed, help="of pictures and weights (default %(default)s)")
+    parser.add_argument("--device", default=plan.device, help="auto, cpu, or a GPU's number (default %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="go on with the rounds that were interrupted")
+    parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="weights folder (default demo/weights)")
+
+
+def _train(options: argparse.Namespace) -> dict[str, Any]:
+    from demo.plan import Plan
+    from demo.train import WEIGHTS, train
+
+    plan = Plan(
+        epochs=options.epochs,
+        polish_epochs=options.polish_epochs,
+        pictures=options.pictures,
+        seed=options.seed,
+        imgsz=options.imgsz,
+        device=options.device,
+        resume=options.resume,
+    )
+    return train(plan, weights=options.out or WEIGHTS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""What a training is asked for. Free of torch, so that the command line can show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from demo.pictures import CUT_PX
+
+_STRIDE_PX = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`epochs` over `pictures` square cuts, then `polish_epochs` over a third as many whole canvases."""
+
+    epochs: int = 8
+    polish_epochs: int = 4
+    pictures: int = 2100
+    held_out: int = 150
+    seed: int = 0
+    imgsz: int = CUT_PX
+    device: str = "auto"
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("epochs", self.epochs, 1),
+            ("polish epochs", self.polish_epochs, 0),
+            ("pictures", self.pictures, 3),
+            ("seed", self.seed, 0),
+        ):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        if self.imgsz < _STRIDE_PX or self.imgsz % _STRIDE_PX:
+            raise ValueError(f"imgsz must be a positive multiple of {_STRIDE_PX} px, got {self.imgsz}")
+
+    @property
+    def polish_pictures(self) -> int:
+        """Whole canvases for round two."""
+        return self.pictures // 3
