@@ -48,7 +48,11 @@ class NumpyUnusable(EnvironmentUnusable):
 
 
 class PortTaken(LauncherError):
-    """Somebody else listens on a port that the server needs."""
+    """Somebody else listens on a port that the server needs; `service` is grpc, http or metrics."""
+
+    def __init__(self, service: str, host: str, port: int) -> None:
+        self.service = service
+        super().__init__(f"port {port} ({service}) on {host} is taken; stop what listens there or give another")
 
 
 class ModelLoadFailed(LauncherError):

@@ -147,8 +147,8 @@ class TritonServer:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._start_once()
-            except PortTaken:
-                if attempt == _ATTEMPTS or self._has_been_ready or len(self._ports.given) == 3:
+            except PortTaken as error:
+                if attempt == _ATTEMPTS or self._has_been_ready or error.service in self._ports.given:
                     raise
                 self._ports = choose_again(self._host, self._ports)
             else:
@@ -158,9 +158,7 @@ class TritonServer:
     def _start_once(self) -> None:
         for name, port in self._ports.items():
             if not is_free(self._host, port):
-                raise PortTaken(
-                    f"port {port} ({name}) on {self._host} is taken; stop what listens there or give another"
-                )
+                raise PortTaken(name, self._host, port)
         self._startup = StartupLog()
         try:
             self._process = self._spawn()
@@ -226,9 +224,9 @@ class TritonServer:
             return NumpyUnusable(f"{self._environment}: {startup.numpy_complaint}; {MEND}")
         if startup.reasons:
             return ModelLoadFailed(startup.reasons)
-        if startup.taken_port:
-            name = next((name for name, port in self._ports.items() if port == startup.taken_port), "a service")
-            return PortTaken(f"port {startup.taken_port} ({name}) on {self._host} is taken")
+        for name, port in self._ports.items():
+            if port == startup.taken_port:
+                return PortTaken(name, self._host, port)
         return ServerExited(f"Triton ended with code {exit_code} before it was ready: {startup.last_complaint()}")
 
     def _is_ready(self) -> bool:

@@ -403,17 +403,27 @@ def test_the_command_refuses_bad_input_in_one_line(arguments: list[str], code: i
 
 
 def test_the_command_takes_its_choices_from_a_configuration(models: Path, tmp_path: Path) -> None:
-    """--config gives tiers, models and log; an environment that is missing is then one line and code 1."""
+    """--config gives tiers and models, an option goes before it; a missing environment is then one line and code 1."""
     config = tmp_path / "config.yaml"
     config.write_text(
         f"model: {{default: yolo12x, fallback: yolo12x, high_precision: yolo12m}}\ntriton: {{models: {models}}}\n"
     )
-    command = [sys.executable, "-m", "deploy.triton", "--config", str(config), "--environment", str(tmp_path / "no")]
-    command += _free_ports()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[:2] == [
-        "running: yolo12x",
-        "missing: yolo12m is not exported; run `python -m export yolo12m`",
-    ]
-    assert done.stderr.splitlines()[-1].startswith(f"{tmp_path / 'no'}: no virtual environment for Triton there")
+    environment = tmp_path / "environment"
+    command = [sys.executable, "-m", "deploy.triton", "--config", str(config), "--environment", str(environment)]
+
+    def outcome(*arguments: str) -> tuple[int, list[str]]:
+        done = subprocess.run(
+            [*command, *_free_ports(), *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
+        return done.returncode, done.stderr.splitlines()
+
+    code, lines = outcome()
+    assert (code, lines[:2]) == (
+        1,
+        ["running: yolo12x", "missing: yolo12m is not exported; run `python -m export yolo12m`"],
+    )
+    assert lines[-1].startswith(f"{environment}: no virtual environment for Triton there")
+    config.write_text(config.read_text().replace(str(models), str(environment)))
+    code, lines = outcome("--tiers", "n")
+    assert (code, len(lines)) == (2, 1)
+    assert lines[0].startswith(f"{environment}: none of the wanted models (yolo12n) is exported")

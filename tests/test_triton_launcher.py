@@ -207,8 +207,10 @@ def test_a_taken_port_is_named(repository: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
+        refused = TritonServer(repository, http_port=port)
         with pytest.raises(PortTaken, match=rf"^port {port} \(http\) on 127\.0\.0\.1 is taken"):
-            TritonServer(repository, http_port=port).start()
+            refused.start()
+    assert refused.log_tail == ()
 
 
 @pytest.mark.parametrize(
@@ -340,9 +342,22 @@ def test_nothing_outlives_a_killed_launcher(repository: Path, fork: bool) -> Non
         name = claim_of(server_pid)
         guardian = psutil.Process(server_pid).ppid()
         assert len(left_of(name)) >= 5
+        (SHARED_MEMORY / f"{name}_of_a_stub_that_crashed").touch()  # nobody but the guardian would remove this one
         launcher.kill()
         wait_for_end(guardian)
         assert left_of(name) == []
+
+
+def test_a_process_that_a_model_started_is_ended_too(tmp_path: Path) -> None:
+    """Even a process in a session of its own does not outlive the server from which it came."""
+    note = tmp_path / "pid"
+    spawn = "import subprocess; child = subprocess.Popen(['sleep', '600'], start_new_session=True); "
+    write_model(tmp_path / "repository", initialize=spawn + f"open({str(note)!r}, 'w').write(str(child.pid))")
+    with TritonServer(tmp_path / "repository") as running:
+        stray = int(note.read_text())
+        assert psutil.pid_exists(stray)
+        running.stop(at_once=True)
+        assert not psutil.pid_exists(stray)
 
 
 def test_nothing_outlives_a_killed_guardian(repository: Path) -> None:
