@@ -15,8 +15,11 @@ import re
 import secrets
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from deploy.errors import LauncherError
 
 SHARED_MEMORY = Path("/dev/shm")
 _NAME = re.compile(r"y12triton-\d+-[0-9a-f]{8}")
@@ -49,8 +52,15 @@ class Claim:
 
 
 def claim() -> Claim:
-    """A new name, its folder and its locks. Raises OSError where /dev/shm or the temporary folder is unusable."""
+    """A new name, its folder and its locks. Raises LauncherError: /dev/shm or the temporary folder is unusable."""
     name = f"y12triton-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        return _claim(name)
+    except OSError as error:
+        raise LauncherError(f"{error.filename}: no place for the server's files: {error.strerror}") from error
+
+
+def _claim(name: str) -> Claim:
     folder = Path(tempfile.gettempdir()) / name
     in_memory = _lock_new(SHARED_MEMORY / f"{name}{_LOCK}")
     try:
@@ -61,6 +71,23 @@ def claim() -> Claim:
         remove(name)
         raise
     return Claim(name, folder, (in_memory, in_folder))
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A new empty folder, removed at the end, or at somebody's next start when this process is killed.
+
+    Raises LauncherError as `claim` does.
+    """
+    remove_stale()
+    mine = claim()
+    try:
+        folder = mine.folder / "scratch"
+        folder.mkdir()
+        yield folder
+    finally:
+        mine.close()
+        remove(mine.name)
 
 
 def remove(name: str) -> None:

@@ -251,10 +251,7 @@ def _answers(host: str, port: int, path: str) -> bool:
 def _claimed() -> Iterator[Claim]:
     """A claim whose locks this process holds only until the guardian has inherited them."""
     remove_stale()
-    try:
-        mine = claim()
-    except OSError as error:
-        raise LauncherError(f"no place for the server's files: {error}") from error
+    mine = claim()
     try:
         yield mine
     finally:

@@ -9,13 +9,13 @@ import argparse
 import json
 import signal
 import sys
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clients.config import load_settings
 from clients.errors import ConfigError, FleetError
 from clients.types import Tier, parse_tier
+from deploy.claim import scratch
 from deploy.errors import ServerExited
 from deploy.run_repository import MODEL_FILES, PRECISIONS, Assembled, RuntimeName, assemble, export_command
 from deploy.server import ENVIRONMENT, TritonServer
@@ -56,9 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _serve(options: argparse.Namespace) -> None:
     wanted = _wanted(options)
-    with tempfile.TemporaryDirectory(prefix="y12-repository-") as folder:
+    with scratch() as folder:
         assembled = assemble(
-            Path(folder) / "repository",
+            folder,
             wanted.tiers,
             runtime=wanted.runtime,
             models_dir=wanted.models,

@@ -24,6 +24,7 @@ from clients.errors import ConfigError
 from clients.types import Tier
 from deploy.run_repository import REPOSITORY, assemble
 from deploy.server import TritonServer
+from deploy.triton import main
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "config.pbtxt"
@@ -378,28 +379,36 @@ def _ask(url: str) -> tuple[int, float, int]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "complaint"),
+    ("arguments", "complaint"),
     [
-        (["--models", "/nowhere"], 2, "/nowhere: none of the wanted models"),
-        (["--config", "/nowhere.yaml"], 2, "/nowhere.yaml: no such configuration file"),
-        (["--tiers", "yolo99"], 2, "expected one of yolo12n, yolo12m, yolo12x, got 'yolo99'"),
-        (["--grpc-port", "0"], 2, "expected a port in 1..65535, got '0'"),
-        (["--ready-timeout", "soon"], 2, "expected a positive number of seconds, got 'soon'"),
+        (["--models", "/nowhere"], "/nowhere: none of the wanted models"),
+        (["--config", "/nowhere.yaml"], "/nowhere.yaml: no such configuration file"),
     ],
 )
-def test_the_command_refuses_bad_input_in_one_line(arguments: list[str], code: int, complaint: str) -> None:
-    """What a user gets wrong ends with a code other than zero and a last line that says it, without a traceback."""
-    done = subprocess.run(
-        [sys.executable, "-m", "deploy.triton", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == code
-    assert complaint in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+def test_the_command_refuses_unusable_files_in_one_line(arguments: list[str], complaint: str) -> None:
+    """What cannot be used ends with code 2 and one line that says it, without a traceback."""
+    command = [sys.executable, "-m", "deploy.triton", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert [complaint in line for line in done.stderr.splitlines()] == [True]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--tiers", "yolo99"], "expected one of yolo12n, yolo12m, yolo12x, got 'yolo99'"),
+        (["--grpc-port", "0"], "expected a port in 1..65535, got '0'"),
+        (["--ready-timeout", "soon"], "expected a positive number of seconds, got 'soon'"),
+    ],
+)
+def test_the_command_refuses_malformed_options(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A malformed option is named with what was expected and what came."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert complaint in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_command_takes_its_choices_from_a_configuration(models: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import psutil
 import pytest
 import tritonclient.grpc as triton
 
-from deploy.claim import SHARED_MEMORY, claim, remove, remove_stale
+from deploy.claim import SHARED_MEMORY, claim, remove, remove_stale, scratch
 from deploy.errors import (
     EnvironmentMissing,
     LauncherError,
@@ -234,19 +234,13 @@ def test_free_ports_lie_outside_the_range_of_outgoing_connections(repository: Pa
     assert max(chosen) < first
 
 
-@pytest.mark.parametrize(
-    ("initialize", "reason"),
-    [
-        ("raise ValueError('the weights are\\nrotten')", "broken: Internal: ValueError: the weights are rotten$"),
-        ("import no_such_package", "broken: Internal: ModuleNotFoundError: No module named 'no_such_package'$"),
-    ],
-)
-def test_a_model_that_fails_to_load_is_named_with_its_reason(tmp_path: Path, initialize: str, reason: str) -> None:
+def test_a_model_that_fails_to_load_is_named_with_its_reason(tmp_path: Path) -> None:
     """The error carries the model's name and Triton's own reason on one line, and nothing is left running."""
-    write_model(write_model(tmp_path), "broken", initialize)
+    write_model(write_model(tmp_path), "broken", "raise ValueError('the weights are\\nrotten')")
     running = TritonServer(tmp_path)
-    with pytest.raises(ModelLoadFailed, match=reason) as caught:
+    with pytest.raises(ModelLoadFailed) as caught:
         running.start()
+    assert str(caught.value) == "Triton could not load broken: Internal: ValueError: the weights are rotten"
     assert set(caught.value.reasons) == {"broken"}
     assert not running.is_running()
 
@@ -387,6 +381,38 @@ def test_the_next_start_removes_what_a_dead_launcher_left(repository: Path, serv
     finally:
         remove(abandoned.name)
     assert left_of(claim_of(server.pid)) == kept
+
+
+def test_an_unusable_temporary_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no files can be made the error names the place, and no lock is left in shared memory."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    with pytest.raises(LauncherError, match=r"/absent/y12triton-.*: no place for the server's files: No such file"):
+        claim()
+    assert not list(SHARED_MEMORY.glob(f".y12triton-{os.getpid()}-*"))
+
+
+def test_a_scratch_folder_goes_with_its_owner() -> None:
+    """It is removed at the end of its block, and after SIGKILL of its owner at somebody's next start."""
+    with scratch() as folder:
+        (folder / "file").touch()
+        assert folder.parent.name not in remove_stale()
+    assert not folder.parent.exists()
+    script = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from deploy.claim import scratch
+with scratch() as folder:
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        abandoned = Path(owner.stdout.readline().strip())
+        assert abandoned.is_dir()
+        owner.kill()
+    assert abandoned.parent.name in remove_stale()
+    assert not abandoned.parent.exists()
 
 
 # Environments made of the real one's parts.
