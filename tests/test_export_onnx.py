@@ -138,7 +138,7 @@ def test_front_end_undoes_opencv() -> None:
     np.testing.assert_allclose(rgb.mean(axis=(1, 2)), (200, 90, 40), atol=2)
 
 
-def test_engine_onnx_is_the_torch_network(exported: tuple[Any, bytes]) -> None:
+def test_engine_onnx_is_the_torch_network(exported: tuple[Any, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     """Through ONNX Runtime, any batch: candidates are the network's own best boxes, sorted by score."""
     network, model = exported
     frames = pictures(3, SMALL.canvas)
@@ -146,8 +146,11 @@ def test_engine_onnx_is_the_torch_network(exported: tuple[Any, bytes]) -> None:
     assert candidates.shape == (3, 512, 6)
     assert candidates.dtype == np.float32
     rgb = torch.from_numpy(rgb_reference(frames, SMALL.canvas.height)).float()
+    monkeypatch.setattr(network.model[-1], "xyxy", False)  # as Ultralytics answers: centre and size
     with torch.no_grad():
-        stock = network(rgb).numpy()  # [3, 4 + 4, boxes], corners
+        stock = network(rgb).numpy()  # [3, 4 + 4, boxes]
+    centre, size = stock[:, :2].copy(), stock[:, 2:4].copy()
+    stock[:, :2], stock[:, 2:4] = centre - size / 2, centre + size / 2
     scores = stock[:, 4:].max(axis=1)
     assert np.ptp(scores) > 0.4
     np.testing.assert_allclose(candidates[..., 4], -np.sort(-scores, axis=1)[:, :512], atol=1e-4)
@@ -517,12 +520,15 @@ def test_decoder_survives_any_bytes(decoder: ModuleType, data: bytes) -> None:
 
 def test_orientation_tags_do_not_turn_the_picture(decoder: ModuleType) -> None:
     """A JPEG tagged as rotated is used as coded: its boxes refer to the size in its header."""
-    data = encoded(np.full((200, 400, 3), 90, dtype=np.uint8))
+    picture = np.full((200, 400, 3), 60, dtype=np.uint8)
+    picture[:100] = 200  # the upper half is bright, and stays the upper half
+    data = encoded(picture)
     tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
     exif = b"Exif\x00\x00" + tiff
     tagged = data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
     decoded = cv2.imdecode(np.frombuffer(tagged, dtype=np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None
     assert decoded.shape[:2] == (400, 200)  # OpenCV itself would turn it
-    _, geometry = decoder.canvas_of(tagged, 640, 384, 64_000_000)
+    frame, geometry = decoder.canvas_of(tagged, 640, 384, 64_000_000)
+    assert frame[40:180, 20:620].min() > 150 > 100 > frame[200:340, 20:620].max()
     np.testing.assert_array_equal(geometry, letterbox(400, 200, Canvas()).geometry.as_array())
