@@ -1,4 +1,4 @@
-"""`python -m demo`: render the clips, train the small weights. The last line of stdout is JSON."""
+"""`python -m demo`: run the demo, render its clips, train its small weights. The last line of stdout is JSON."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from clients.errors import FleetError
 
 _CLIPS = Path("demo/clips")
+_CLIP_S = 30  # a run loops its clips, so its length does not render them again
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _commands() -> dict[str, Command]:
     return {
+        "run": Command("render the cameras and run them through a real Triton", _run_options, _run),
         "render": Command("render the cameras' H.264 clips and their truth", _render_options, _render),
         "train": Command("train the small yolo12n weights on pictures of other streets", _train_options, _train),
     }
@@ -78,6 +80,22 @@ def _render(options: argparse.Namespace) -> dict[str, Any]:
         )
         bar.update(task, completed=1.0, description=f"clips: {report['rendered']} rendered, {report['cached']} cached")
     return report
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cameras", type=int, default=8, metavar="N", help="how many cameras (default %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=30, metavar="S", help="length of the run (default %(default)s)"
+    )
+
+
+def _run(options: argparse.Namespace) -> dict[str, Any]:
+    from demo.run import run
+
+    if not 0 < options.seconds < float("inf"):
+        raise ValueError(f"--seconds must be positive, got {options.seconds}")
+    clips = argparse.Namespace(cameras=options.cameras, seconds=_CLIP_S, seed=0, out=_CLIPS, force=False)
+    return run([Path(clip) for clip in _render(clips)["clips"]], options.seconds)
 
 
 def _train_options(parser: argparse.ArgumentParser) -> None:
