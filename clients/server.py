@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from clients.config import Settings
 from clients.errors import FleetError
-from deploy.run_repository import assemble
+from deploy.claim import scratch
+from deploy.run_repository import assemble, export_command
 from deploy.server import TritonServer
 
 _LOOK_S = 0.5
@@ -22,7 +23,7 @@ class EmbeddedServer:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._resources = ExitStack()
         self._server: TritonServer | None = None
 
     @property
@@ -35,9 +36,9 @@ class EmbeddedServer:
     def start(self) -> None:
         """Start and wait until ready. Raises ConfigError when no tier is exported, and the launcher's errors."""
         settings = self._settings
-        self._folder = tempfile.TemporaryDirectory(prefix="y12f-")
+        folder = self._resources.enter_context(scratch())
         assembled = assemble(
-            Path(self._folder.name) / "repository",
+            folder / "repository",
             settings.tiers,
             runtime=settings.triton.runtime,
             models_dir=settings.triton.models,
@@ -46,7 +47,7 @@ class EmbeddedServer:
             precision=settings.triton.precision,
         )
         for tier in assembled.missing:
-            log.warning("%s is not exported; run: python -m export %s", tier, tier)
+            log.warning("%s is not exported; export it with: %s", tier, export_command(tier))
         log_file = settings.triton.log or _DEFAULT_LOG
         log_file.parent.mkdir(parents=True, exist_ok=True)
         timeout_s = settings.triton.ready_timeout_s
@@ -69,5 +70,4 @@ class EmbeddedServer:
         """Stop the server and remove its run repository; does nothing when there is none."""
         if self._server is not None:
             self._server.stop()
-        if self._folder is not None:
-            self._folder.cleanup()
+        self._resources.close()

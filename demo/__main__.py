@@ -90,10 +90,9 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from demo.run import run
+    from demo.run import check, run
 
-    if not 0 < options.seconds < float("inf"):
-        raise ValueError(f"--seconds must be positive, got {options.seconds}")
+    check(options.cameras, options.seconds)
     clips = argparse.Namespace(cameras=options.cameras, seconds=_CLIP_S, seed=0, out=_CLIPS, force=False)
     return run([Path(clip) for clip in _render(clips)["clips"]], options.seconds)
 

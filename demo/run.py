@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.config import Camera, Settings, load_settings
-from clients.errors import FleetError
+from clients.errors import ConfigError, FleetError
 from clients.fleet import run_fleet
 from clients.types import Verdict
 
@@ -19,14 +19,25 @@ CONFIG = Path("config.demo.yaml")
 def run(clips: list[Path], seconds: float) -> dict[str, Any]:
     """Run one looped camera per clip under `config.demo.yaml`; returns the summary's JSON.
 
-    Raises ConfigError (more cameras than `system.max_streams`), the launcher's errors, and FleetError when nothing
-    was inferred.
+    Raises ConfigError, the launcher's errors, and FleetError when nothing was inferred.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     summary = asyncio.run(run_fleet(with_cameras(load_settings(CONFIG), clips), seconds))
     if not any(camera.verdicts.get(Verdict.INFERRED) for camera in summary.cameras):
         raise FleetError("nothing was inferred; the server's log is out/triton.log")
     return summary.as_json()
+
+
+def check(cameras: int, seconds: float) -> None:
+    """Raises ConfigError for more cameras than `system.max_streams`, ValueError for other impossible numbers.
+
+    Rendering takes minutes, so this comes before it.
+    """
+    most = load_settings(CONFIG).system.max_streams
+    if not 1 <= cameras <= most:
+        raise ConfigError(f"--cameras must be 1 to {most} (system.max_streams in {CONFIG}), got {cameras}")
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"--seconds must be positive, got {seconds}")
 
 
 def with_cameras(settings: Settings, clips: list[Path]) -> Settings:

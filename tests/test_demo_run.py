@@ -41,7 +41,14 @@ def test_cameras_beyond_the_configured_ones_are_added() -> None:
     assert (new.id, new.source, new.loop) == ("cam77", "elsewhere/cam77.mp4", True)
 
 
-@pytest.mark.parametrize(("arguments", "word"), [(["--cameras", 0], "cameras"), (["--seconds", -1], "--seconds")])
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--cameras", 0], "--cameras must be 1 to 50"),
+        (["--cameras", 51], "got 51"),
+        (["--seconds", -1], "--seconds"),
+    ],
+)
 def test_impossible_numbers_are_refused(arguments: list[object], word: str) -> None:
     """One line that names the option, no traceback."""
     process = demo_run(*arguments)
