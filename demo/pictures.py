@@ -6,9 +6,10 @@ Validation pictures are whole canvases. The folder has the layout that Ultralyti
 
 from __future__ import annotations
 
+import functools
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -86,16 +87,21 @@ def write_pictures(
     for kind in ("images", "labels"):
         (folder / kind / split).mkdir(parents=True, exist_ok=True)
     cameras = -(-count // PICTURES_PER_CAMERA)
+    counts = [min(PICTURES_PER_CAMERA, count - number * PICTURES_PER_CAMERA) for number in range(cameras)]
+    jobs = [functools.partial(_write_camera, folder, split, seed, *job) for job in enumerate(counts)]
+    for written in _results(jobs, workers):
+        if progress is not None:
+            progress(written)
+
+
+def _results(jobs: Sequence[Callable[[], int]], workers: int) -> Iterator[int]:
+    """What the jobs return, in order, from `workers` processes; a single job is done here."""
+    if len(jobs) == 1:
+        yield jobs[0]()
+        return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        left = [count - number * PICTURES_PER_CAMERA for number in range(cameras)]
-        jobs = [
-            pool.submit(_write_camera, folder, split, seed, number, min(PICTURES_PER_CAMERA, rest))
-            for number, rest in enumerate(left)
-        ]
-        for job in jobs:
-            written = job.result()
-            if progress is not None:
-                progress(written)
+        for future in [pool.submit(job) for job in jobs]:
+            yield future.result()
 
 
 def write_dataset_file(folder: Path, name: str, split: str) -> Path:

@@ -14,9 +14,9 @@ class Plan:
     """`epochs` over `pictures` square cuts, then `polish_epochs` over a third as many whole canvases."""
 
     epochs: int = 8
-    polish_epochs: int = 4
-    pictures: int = 2100
-    held_out: int = 150
+    polish_epochs: int = 3
+    pictures: int = 1800
+    held_out: int = 120
     seed: int = 0
     imgsz: int = CUT_PX
     device: str = "auto"
@@ -33,6 +33,9 @@ class Plan:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         if self.imgsz < _STRIDE_PX or self.imgsz % _STRIDE_PX:
             raise ValueError(f"imgsz must be a positive multiple of {_STRIDE_PX} px, got {self.imgsz}")
+
+        if self.device not in ("auto", "cpu") and not self.device.isdecimal():
+            raise ValueError(f"device must be auto, cpu or a GPU's number, got {self.device!r}")
 
     @property
     def polish_pictures(self) -> int:

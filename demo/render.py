@@ -14,21 +14,32 @@ from numpy.typing import NDArray
 
 from demo.backdrop import TINT, Image, backdrop
 from demo.scenes import BUS, CAR, Placed, Scene
-from demo.sprites import Floats, Lens, Shape, Solid, figure_shape, footprint, solid, solid_shape
+from demo.sprites import (
+    Floats,
+    Lens,
+    Shape,
+    Solid,
+    figure_shape,
+    footprint,
+    post_shape,
+    solid,
+    solid_shape,
+    tree_shape,
+)
 from demo.truth import TrueObject
 
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixel edges
 _SUBPIXEL_BITS = 4
 _FARTHEST_M = 85.0
 _LEAST_PX = 3  # an object with a smaller box is neither drawn nor in the truth
-_POST_ID = 255
+_FURNITURE_ID = 255
 _NOISE = {"day": 1.3, "overcast": 1.6, "dusk": 2.2, "night": 3.0}  # standard deviation in grey levels
 _NOISE_MARGIN = 61
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """`image` UINT8 (H, W, 3) BGR; `ids` UINT8 (H, W): slot + 1 of `objects`, 0 background, 255 lamp post."""
+    """`image` UINT8 (H, W, 3) BGR; `ids` UINT8 (H, W): place + 1 in `objects`, 0 background, 255 furniture."""
 
     image: Image
     ids: NDArray[np.uint8]
@@ -47,7 +58,7 @@ class Renderer:
         self._solids: dict[int, Solid] = {
             m.object_id: solid(m.class_id, m.looks) for m in scene.movers if m.class_id in (CAR, BUS)
         }
-        self._posts = _posts(scene, self.lens)
+        self._furniture = _furniture(scene, self.lens)
         rng = np.random.default_rng((*scene.seed, 2))
         shape = (view.height + _NOISE_MARGIN, view.width + _NOISE_MARGIN)
         grey = np.clip(rng.normal(5, _NOISE[view.light], shape), 0, 255).astype(np.uint8)
@@ -63,17 +74,19 @@ class Renderer:
             if box is not None:
                 self._shadow(image, footprint(placed, self.lens))
         found: list[tuple[Placed, Box, int]] = []
-        posts = list(self._posts)
+        furniture = list(self._furniture)
         for placed, shape, box in drawn:
-            while posts and posts[0][0] > placed.y:
-                self._draw(image, ids, posts.pop(0)[1], _POST_ID)
+            while furniture and furniture[0][0] > placed.y:
+                self._draw(image, ids, furniture.pop(0)[1], _FURNITURE_ID)
             if box is None:
                 continue
             slot = len(found) + 1
             self._draw(image, ids, shape, slot)
-            found.append((placed, box, _count(ids, box, slot)))
-        for _, shape in posts:
-            self._draw(image, ids, shape, _POST_ID)
+            tight = self._tight_box(ids, box, slot)
+            if tight is not None:
+                found.append((placed, tight, _count(ids, tight, slot)))
+        for _, shape in furniture:
+            self._draw(image, ids, shape, _FURNITURE_ID)
         self._add_noise(image, index)
         return Rendered(image, ids, tuple(self._truth(ids, slot, *entry) for slot, entry in enumerate(found, start=1)))
 
@@ -105,6 +118,17 @@ class Renderer:
         width, height = self._scene.view.width, self._scene.view.height
         box = max(0.0, x1), max(0.0, y1), min(float(width), x2 + 1), min(float(height), y2 + 1)
         return box if box[2] - box[0] >= _LEAST_PX and box[3] - box[1] >= _LEAST_PX else None
+
+    def _tight_box(self, ids: NDArray[np.uint8], box: Box, slot: int) -> Box | None:
+        """A box at the picture's edge, drawn in around what was drawn inside; called before anything nearer is."""
+        x1, y1, x2, y2 = box
+        if x1 > 0 and y1 > 0 and x2 < self._scene.view.width and y2 < self._scene.view.height:
+            return box
+        left, top, right, bottom = int(x1), int(y1), int(x2) + 1, int(y2) + 1
+        x, y, width, height = cv2.boundingRect((ids[top:bottom, left:right] == slot).astype(np.uint8))
+        if width < _LEAST_PX or height < _LEAST_PX:
+            return None
+        return float(left + x), float(top + y), float(left + x + width), float(top + y + height)
 
     def _draw(self, image: Image, ids: NDArray[np.uint8], shape: Shape, slot: int) -> None:
         blue, green, red = self._tint
@@ -138,18 +162,13 @@ class Renderer:
         return TrueObject(mover.object_id, mover.class_id, box, visibility)
 
 
-def _posts(scene: Scene, lens: Lens) -> list[tuple[float, Shape]]:
-    """Lamp posts with their distance, farthest first."""
-    lamp = (330.0, 420.0, 500.0) if scene.view.light == "night" else (150.0, 150.0, 150.0)
-    posts = []
-    for s, t in scene.posts:
-        x, y = scene.to_world(s, t)
-        if 4 < y < _FARTHEST_M:
-            shaft = [(x - 0.07, y, 0), (x - 0.05, y, 5.6), (x + 0.05, y, 5.6), (x + 0.07, y, 0)]
-            head = [(x - 0.5, y, 5.55), (x - 0.4, y, 5.75), (x + 0.4, y, 5.75), (x + 0.5, y, 5.55)]
-            corners = lens.project(np.array(shaft + head))
-            posts.append((y, Shape(corners, [(0, 4, (75.0, 80.0, 78.0)), (4, 8, lamp)])))
-    return sorted(posts, key=lambda post: -post[0])
+def _furniture(scene: Scene, lens: Lens) -> list[tuple[float, Shape]]:
+    """Lamp posts and trees with their distance, farthest first."""
+    rng = np.random.default_rng((*scene.seed, 6))
+    lit = scene.view.light == "night"
+    posts = [(y, post_shape(x, y, lens, lit=lit)) for x, y in (scene.to_world(*at) for at in scene.posts)]
+    trees = [(y, tree_shape(x, y, lens, rng)) for x, y in (scene.to_world(*at) for at in scene.trees)]
+    return sorted((entry for entry in posts + trees if 4 < entry[0] < _FARTHEST_M), key=lambda entry: -entry[0])
 
 
 def _fixed(points: Floats) -> NDArray[np.int32]:

@@ -104,6 +104,7 @@ class Scene:
     view: View
     zebra_s: float
     posts: tuple[tuple[float, float], ...]  # (s, t) of lamp posts
+    trees: tuple[tuple[float, float], ...]  # (s, t), on the far pavement
     movers: tuple[Mover, ...]
 
     def to_world(self, s: float, t: float) -> tuple[float, float]:
@@ -165,7 +166,11 @@ def scene(purpose: Purpose, seed: int, index: int) -> Scene:
     view = _BASE_VIEWS[index] if is_base else _random_view(rng)
     zebra = float(rng.uniform(-6, 6)) + _look_at_s(view)
     posts = tuple((_look_at_s(view) + step * 24.0 + 5.0, side) for step in (-1, 0, 1, 2) for side in (-7.9, 7.9))
-    return Scene(f"cam{index + 1:02d}", words, view, zebra, posts, tuple(_movers(rng, view, zebra)))
+    far = -math.copysign(KERB_T + 1.0, view.distance_m)
+    trees = tuple(
+        (zebra + 7.0 + 10.5 * step + float(rng.uniform(-2, 2)), far) for step in range(-4, 7) if rng.random() < 0.6
+    )
+    return Scene(f"cam{index + 1:02d}", words, view, zebra, posts, trees, tuple(_movers(rng, view, zebra)))
 
 
 def _random_view(rng: np.random.Generator) -> View:

@@ -30,6 +30,9 @@ _TYRE: Colour = (28, 26, 26)
 _HUB: Colour = (150, 150, 150)
 _TRIM: Colour = (225, 228, 228)
 _SIGN: Colour = (60, 190, 240)
+_POST: Colour = (75, 80, 78)
+_LAMP: Colour = (150, 150, 150)
+_LAMP_LIT: Colour = (330, 420, 500)
 _HAIR: tuple[Colour, ...] = ((30, 32, 38), (40, 60, 95), (120, 165, 190))
 _TAIL: Colour = (60.0, 60.0, 330.0)  # above 255: lamps stay bright when the picture is dark
 _HEAD: Colour = (480.0, 540.0, 560.0)
@@ -133,6 +136,28 @@ def footprint(placed: Placed, lens: Lens) -> Floats:
     hx, hy = placed.heading
     ground = _FOOTPRINTS[placed.mover.class_id] @ np.array([[hx, hy, 0.0], [-hy, hx, 0.0], [0.0, 0.0, 0.0]])
     return lens.project(ground + np.array([placed.x + 0.18, placed.y - 0.1, 0.0]))
+
+
+def post_shape(x: float, y: float, lens: Lens, *, lit: bool) -> Shape:
+    """A lamp post."""
+    shaft = [(x - 0.07, y, 0), (x - 0.05, y, 5.6), (x + 0.05, y, 5.6), (x + 0.07, y, 0)]
+    head = [(x - 0.5, y, 5.55), (x - 0.4, y, 5.75), (x + 0.4, y, 5.75), (x + 0.5, y, 5.55)]
+    return Shape(lens.project(np.array(shaft + head)), [(0, 4, _POST), (4, 8, _LAMP_LIT if lit else _LAMP)])
+
+
+def tree_shape(x: float, y: float, lens: Lens, rng: np.random.Generator) -> Shape:
+    """A trunk and a crown of leafy blobs, the lower ones darker."""
+    tall, hue, fresh = rng.uniform(0.85, 1.15), rng.uniform(0.22, 0.34), rng.uniform(0.35, 0.6)
+    corners: list[Corner] = []
+    trunk = [(x - 0.13, y, 0.0), (x - 0.09, y, 3.2), (x + 0.09, y, 3.2), (x + 0.13, y, 0.0)]
+    parts = [_append(corners, trunk, (48, 66, 84))]
+    for _ in range(11):
+        side, up, size = rng.normal(0, 0.75), rng.uniform(2.5, 4.9) * tall, rng.uniform(0.5, 0.95)
+        rough = rng.uniform(0.85, 1.15, 16)
+        blob = [(x + side + size * k * c, y, up + size * k * s) for (c, s), k in zip(_CIRCLES[16], rough, strict=True)]
+        light = 0.55 + 0.13 * up / tall
+        parts.append(_append(corners, blob, _times(_hsv(hue, 0.55, fresh), light)))
+    return Shape(lens.project(np.array(corners)), parts)
 
 
 def _circle(corners: int) -> list[Point]:

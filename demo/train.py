@@ -209,6 +209,7 @@ def _ultralytics(runs: Path) -> Any:
     os.environ["YOLO_CONFIG_DIR"] = str(runs / "settings")
     os.environ["YOLO_OFFLINE"] = "true"
     os.environ["YOLO_AUTOINSTALL"] = "false"
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin cost a busy machine most of its time
     (runs / "settings").mkdir(parents=True, exist_ok=True)
     _stand_in_for_torchvision()
     with contextlib.redirect_stdout(io.StringIO()):

@@ -1,0 +1,158 @@
+"""The pictures that the small weights are trained on, and the rules of the training's command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from demo.__main__ import main
+from demo.clips import Job
+from demo.pictures import CUT_PX, Labelled, camera_pictures, cut, split_cameras, write_pictures
+from demo.plan import Plan
+from demo.render import Renderer
+from demo.scenes import CLASSES, Purpose, scene
+from demo.train import prepare
+
+ROOT = Path(__file__).resolve().parent.parent
+SPLITS = ("train", "polish", "val")
+
+
+def read_labels(folder: Path, split: str) -> dict[str, list[tuple[float, ...]]]:
+    """Rows of class, centre and size by picture."""
+    return {
+        file.stem: [tuple(map(float, line.split())) for line in file.read_text().splitlines()]
+        for file in sorted((folder / "labels" / split).glob("*.txt"))
+    }
+
+
+def test_cameras_of_clips_training_and_validation_are_never_the_same() -> None:
+    """The words that seed a scene differ between purposes and splits, whatever seed and number are asked for."""
+    asked = [(seed, number) for seed in range(4) for number in range(40)]
+    words: dict[str, set[tuple[int, ...]]] = {"clips": {Job(i, seed, 1, Path()).scene.seed for seed, i in asked}}
+    for split in SPLITS:
+        purpose, first = split_cameras(split)
+        words[split] = {scene(purpose, seed, first + i).seed for seed, i in asked}
+    everything = set().union(*words.values())
+    assert len(everything) == sum(map(len, words.values())) == 4 * len(asked)
+    assert {w[0] for w in words["clips"]} == {int(Purpose.CLIPS)}
+    assert {w[0] for w in words["train"] | words["polish"]} == {int(Purpose.TRAINING)}
+    assert {w[0] for w in words["val"]} == {int(Purpose.VALIDATION)}
+
+
+def test_seeds_make_different_streets() -> None:
+    """Scenes of the same number but another purpose share neither view nor traffic."""
+    shown = [scene(purpose, 0, 20) for purpose in Purpose]
+    assert len({s.view for s in shown}) == 3
+    assert len({s.movers for s in shown}) == 3
+
+
+def test_a_picture_is_the_canvas_that_serving_sees() -> None:
+    """Validation pictures are 640x384, letterboxed with grey 114, and their boxes lie on the picture's part."""
+    pictures = camera_pictures(Purpose.VALIDATION, 0, 0)
+    assert len(pictures) == 3
+    for picture in pictures:
+        assert picture.image.shape == (384, 640, 3)
+        for band in (picture.image[:12], picture.image[-12:]):
+            assert np.abs(band.astype(int) - 114).max() <= 1
+        assert len(picture.boxes)
+        assert (picture.boxes[:, 2] >= 12).all()
+        assert (picture.boxes[:, 4] <= 372).all()
+
+
+def test_boxes_follow_the_objects_onto_the_canvas() -> None:
+    """The picture differs from the empty street inside its boxes, not beside them, nor inside another picture's."""
+    shown = scene(Purpose.VALIDATION, 0, 0)
+    empty = Renderer(dataclasses.replace(shown, movers=())).render(0, shown.view.fps).image
+    empty = cv2.copyMakeBorder(cv2.resize(empty, (640, 360)), 12, 12, 0, 0, cv2.BORDER_CONSTANT, value=(114, 114, 114))
+    pictures = camera_pictures(Purpose.VALIDATION, 0, 0)
+    contrast = np.zeros((len(pictures), len(pictures)))
+    for i, picture in enumerate(pictures):
+        difference = np.abs(picture.image.astype(int) - empty).max(axis=2)
+        for j, other in enumerate(pictures):
+            inside = np.zeros(difference.shape, dtype=bool)
+            for x1, y1, x2, y2 in other.boxes[:, 1:].astype(int):
+                inside[y1:y2, x1:x2] = True
+            contrast[i, j] = difference[inside].mean() / difference[~inside].mean()
+    assert contrast.diagonal().min() > 4
+    assert (contrast.argmax(axis=1) == range(len(pictures))).all()
+
+
+def test_a_cut_keeps_what_lies_in_it() -> None:
+    """Boxes move with the cut, are clipped to it, and go when too little is left of them."""
+    boxes = [(0, 100, 10, 140, 90), (1, 300, 20, 600, 80), (2, 0, 0, 60, 50), (3, 484, 5, 500, 40)]
+    whole = Labelled(
+        np.arange(384 * 640 * 3, dtype=np.uint32).astype(np.uint8).reshape(384, 640, 3), np.array(boxes, float)
+    )
+    piece = cut(whole, 50)
+    assert np.array_equal(piece.image, whole.image[:, 50 : 50 + CUT_PX])
+    assert piece.boxes.tolist() == [[0, 50, 10, 90, 90], [1, 250, 20, 384, 80]]
+
+
+def test_written_pictures_are_what_ultralytics_reads(tmp_path: Path) -> None:
+    """Each picture has a label file of its name, sizes are those of the split, and every share lies in 0..1."""
+    for split, count, size in (("train", 4, (384, 384)), ("val", 2, (384, 640))):
+        write_pictures(tmp_path, split, 0, count, workers=1)
+        images = sorted((tmp_path / "images" / split).glob("*.png"))
+        labels = read_labels(tmp_path, split)
+        assert [file.stem for file in images] == list(labels)
+        assert len(images) == count
+        assert all(cv2.imread(str(file)).shape[:2] == size for file in images)
+        rows = np.array([row for rows in labels.values() for row in rows])
+        assert rows.shape[1] == 5
+        assert set(rows[:, 0]) <= set(range(len(CLASSES)))
+        assert (rows[:, 3:] > 0).all()
+        assert (rows[:, 1:3] - rows[:, 3:] / 2 >= -1e-5).all()
+        assert (rows[:, 1:3] + rows[:, 3:] / 2 <= 1 + 1e-5).all()
+
+
+def test_pictures_are_rendered_once_per_plan(tmp_path: Path) -> None:
+    """The same plan finds its pictures; an interrupted or another one renders them."""
+    plan = Plan(pictures=3, held_out=1)
+    folder = prepare(plan, tmp_path / "pictures")
+    picture = next((folder / "images" / "train").glob("*.png"))
+    first = picture.stat().st_mtime_ns, picture.read_bytes()
+    prepare(plan, folder)
+    assert picture.stat().st_mtime_ns == first[0]
+    (folder / "complete.json").unlink()
+    prepare(plan, folder)
+    assert picture.stat().st_mtime_ns != first[0]
+    assert picture.read_bytes() == first[1]
+    data = json.loads((folder / "cuts.yaml").read_text())
+    assert list(data["names"].values()) == list(CLASSES)
+    assert all((Path(data["path"]) / data[key]).is_dir() for key in ("train", "val"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--epochs", "0"], "epochs must be at least 1, got 0"),
+        (["--polish-epochs", "-1"], "polish epochs must be at least 0, got -1"),
+        (["--pictures", "2"], "pictures must be at least 3, got 2"),
+        (["--imgsz", "100"], "imgsz must be a positive multiple of 32 px, got 100"),
+        (["--seed", "-1"], "seed must be at least 0, got -1"),
+        (["--device", "quantum"], "device must be auto, cpu or a GPU's number, got 'quantum'"),
+    ],
+)
+def test_impossible_plans_are_one_clear_line(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A plan that cannot be carried out ends at once with exit code 1 and what was allowed."""
+    assert main(["train", *options]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.strip() == f"demo: {message}"
+    assert captured.out == ""
+
+
+def test_committed_weights_have_a_record_that_is_good_enough() -> None:
+    """The record beside the weights states the classes in order and at least 0.8 mAP50 on held-out canvases."""
+    weights = ROOT / "demo" / "weights"
+    record = json.loads((weights / "training.json").read_text())
+    assert record["classes"] == list(CLASSES)
+    assert record["held_out"]["canvas"] == "640x384"
+    assert record["held_out"]["map50"] >= 0.8
+    assert 4e6 < (weights / "yolo12n.pt").stat().st_size < 7e6
