@@ -26,6 +26,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
 from clients.types import Tier
+from deploy.errors import ModelLoadFailed
 from deploy.run_repository import assemble
 from deploy.triton import TritonServer
 from export import configs, engine, to_onnx
@@ -232,6 +233,82 @@ def test_the_wrong_shape_is_refused_by_name(client: triton.InferenceServerClient
     frames = np.zeros((1, 540, 640), dtype=np.uint8)
     with pytest.raises(InferenceServerException, match=r"frames.*yolo12n"):
         ask(client, "yolo12n", frames=frames, geometry=np.float32([[1, 1, 0, 0]]), thresholds=LIMITS)
+
+
+# --- the openvino backend, whatever it serves -------------------------------------------------------------------
+
+PICKY = """
+name: "picky" backend: "python" max_batch_size: 8
+input { name: "x" data_type: TYPE_FP32 dims: [4] }
+output { name: "y" data_type: TYPE_FP32 dims: [1] }
+instance_group { kind: KIND_CPU }
+dynamic_batching { max_queue_delay_microseconds: 200000 }
+parameters { key: "precision" value { string_value: "%s" } }
+"""
+
+
+def picky_model() -> bytes:
+    """y is x's first value; a batch whose largest value does not divide its size cannot be computed at all."""
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1])]
+    constants = {"rest": [-1], "zero": [0], "one": [1], "flat": [1]}
+    nodes = [
+        *(helper.make_node("Constant", [], [name], value_ints=value) for name, value in constants.items()),
+        helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=0),
+        helper.make_node("Cast", ["largest"], ["rows"], to=TensorProto.INT64),
+        helper.make_node("Reshape", ["rows", "flat"], ["rows1"]),
+        helper.make_node("Concat", ["rows1", "rest"], ["shape"], axis=0),
+        helper.make_node("Reshape", ["x", "shape"], ["folded"]),
+        helper.make_node("ReduceMax", ["folded"], ["again"], keepdims=0),
+        helper.make_node("Sub", ["again", "largest"], ["nothing"]),
+        helper.make_node("Slice", ["x", "zero", "one", "one"], ["first"]),
+        helper.make_node("Add", ["first", "nothing"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "picky", inputs, outputs)
+    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    onnx.checker.check_model(data, full_check=True)
+    return bytes(data.SerializeToString())
+
+
+def picky_repository(folder: Path, precision: str) -> Path:
+    version = folder / "picky" / "1"
+    version.mkdir(parents=True)
+    (folder / "picky" / "config.pbtxt").write_text(PICKY % precision)
+    shutil.copy(configs.REPOSITORY / "openvino" / "model.py", version)
+    (version / "model.onnx").write_bytes(picky_model())
+    return folder
+
+
+def test_one_request_that_cannot_be_computed_fails_alone(tmp_path: Path) -> None:
+    """When the joined batch fails, each request is run by itself: three are answered, the fourth gets the reason."""
+
+    def outcome(value: float) -> object:
+        tensor = triton.InferInput("x", [1, 4], "FP32")
+        tensor.set_data_from_numpy(np.full((1, 4), value, dtype=np.float32))
+        try:
+            return float(client.infer("picky", [tensor]).as_numpy("y")[0, 0])
+        except InferenceServerException as error:
+            return error.message()
+
+    with (
+        TritonServer(picky_repository(tmp_path / "repository", "f32"), log=tmp_path / "triton.log") as server,
+        triton.InferenceServerClient(server.grpc_url) as client,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        *good, bad = pool.map(outcome, (1.0, 2.0, 4.0, 1000.0))
+        stats = client.get_inference_statistics("picky").model_stats[0]
+    assert good == [1.0, 2.0, 4.0]
+    assert isinstance(bad, str)
+    assert "OpenVINO" in bad
+    assert max(entry.batch_size for entry in stats.batch_stats) > 1  # they were joined
+
+
+def test_an_unknown_precision_keeps_the_model_from_loading(tmp_path: Path) -> None:
+    """A precision that OpenVINO does not have is named when the server starts, not silently replaced."""
+    repository = picky_repository(tmp_path / "repository", "f8")
+    server = TritonServer(repository, log=tmp_path / "triton.log")
+    with pytest.raises(ModelLoadFailed, match="parameter precision: expected one of f32, bf16, auto, got 'f8'"):
+        server.start()
 
 
 # --- the T4's files --------------------------------------------------------------------------------------------

@@ -112,11 +112,11 @@ class TritonPythonModel:
         return [(index, _response(split, position)) for position, (index, _) in enumerate(usable)]
 
     def _run(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs by name. They live in OpenVINO's memory until the next run, which Triton starts after reading."""
+        """Outputs by name, copied: OpenVINO's own memory is overwritten by the next run of this same batch."""
         for name, array in zip(self.inputs, arrays, strict=True):
             self.request.set_tensor(name, ov.Tensor(np.ascontiguousarray(array), shared_memory=True))
         self.request.infer()
-        return {name: self.request.get_tensor(name).data for name in self.outputs}
+        return {name: self.request.get_tensor(name).data.copy() for name in self.outputs}
 
 
 def require_numpy_1(version: str) -> None:
