@@ -195,11 +195,12 @@ def test_static_cameras_stand_still_most_of_the_time() -> None:
 
 
 def test_a_rhythm_never_jumps_and_rests_as_long_as_it_says() -> None:
-    """The way travelled is continuous, never decreases, and is `speed` times the seconds of going."""
+    """The way travelled has no jump in place or speed, never decreases, and is `speed` times the seconds of going."""
     rhythm = Rhythm(speed=10.0, period_s=20.0, go_s=8.0, phase_s=3.0)
     steps = np.diff([rhythm.travelled(t / 100) for t in range(4001)])
     assert steps.min() >= -1e-9
     assert steps.max() <= 10.0 / 100 + 1e-9
+    assert np.abs(np.diff(steps)).max() <= 10.0 / 1.2 * 0.01**2 + 1e-9
     assert np.count_nonzero(steps < 1e-9) / 100 == pytest.approx(2 * (20 - 8 - 1.2), abs=0.1)
     assert steps.sum() == pytest.approx(2 * 10.0 * 8.0)
 
