@@ -9,6 +9,7 @@ import logging
 import sys
 from pathlib import Path
 
+from clients.arguments import seconds
 from clients.config import load_settings
 from clients.errors import ConfigError, FleetError
 from clients.fleet import run_fleet
@@ -67,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m clients", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run the cameras; the last line of stdout is the summary as JSON")
-    run.add_argument("--duration", type=_seconds, metavar="S", help="stop after S seconds; without it, at the end")
+    run.add_argument("--duration", type=seconds, metavar="S", help="stop after S seconds; without it, at the end")
     run.add_argument("--summary", type=Path, metavar="FILE", help="write the summary to FILE too")
     run.set_defaults(command=_run)
     check = commands.add_parser("check", help="check a configuration and whether its cameras can be found")
@@ -75,16 +76,6 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, check):
         command.add_argument("--config", type=Path, required=True, metavar="FILE", help="the configuration, YAML")
     return parser
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a positive number of seconds, got {text!r}")
-    return seconds
 
 
 if __name__ == "__main__":

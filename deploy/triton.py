@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from clients.arguments import seconds
 from clients.config import load_settings
 from clients.errors import ConfigError, FleetError
 from clients.types import Tier, parse_tier
@@ -138,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--grpc-port", type=_port, default=8001, metavar="PORT", help="default 8001")
     parser.add_argument("--http-port", type=_port, default=8000, metavar="PORT", help="default 8000")
     parser.add_argument("--metrics-port", type=_port, default=8002, metavar="PORT", help="default 8002")
-    parser.add_argument("--ready-timeout", dest="ready_timeout_s", type=_seconds, metavar="S", help="default 60")
+    parser.add_argument("--ready-timeout", dest="ready_timeout_s", type=seconds, metavar="S", help="default 60")
     parser.add_argument("--log", type=Path, metavar="FILE", help="append Triton's log here; default stderr")
     parser.add_argument("--environment", type=Path, default=ENVIRONMENT, metavar="DIR", help="where the wheel is")
     return parser
@@ -155,16 +156,6 @@ def _port(text: str) -> int:
     if not (text.isdigit() and 0 < int(text) < 65536):
         raise argparse.ArgumentTypeError(f"expected a port in 1..65535, got {text!r}")
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a positive number of seconds, got {text!r}")
-    return seconds
 
 
 if __name__ == "__main__":

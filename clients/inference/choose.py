@@ -8,8 +8,9 @@ from concurrent.futures import Executor
 from clients.config import Settings, TransportName
 from clients.errors import InferenceError
 from clients.inference.flight import Flights
-from clients.inference.jpeg import JpegTransport
-from clients.inference.raw import RawTransport
+from clients.inference.jpeg import jpeg_picture
+from clients.inference.message import MessageTransport
+from clients.inference.raw import raw_canvas
 from clients.inference.server import TritonLink
 from clients.inference.shm import SharedMemoryTransport
 from clients.inference.transport import Transport
@@ -48,6 +49,6 @@ def _transport(name: TransportName, settings: Settings, link: TritonLink, execut
         case "jpeg":
             scaled = settings.optimization.resolution_scaling
             max_size_px = settings.optimization.max_size_px if scaled else None
-            return JpegTransport(link, executor, flights, max_size_px=max_size_px)
+            return MessageTransport(jpeg_picture(link, executor, max_size_px), flights)
         case _:
-            return RawTransport(link, settings.canvas, executor, flights)
+            return MessageTransport(raw_canvas(link, settings.canvas, executor), flights)

@@ -24,7 +24,7 @@ _TAGGED = {  # AVColorSpace (libavutil/pixfmt.h) -> what swscale calls the same 
 
 @dataclass(frozen=True, slots=True)
 class SourceColour:
-    """Matrix and range of the pixels that a decoder delivers."""
+    """Matrix and range of pixels; RGB has no matrix."""
 
     matrix: Colorspace
     range: ColorRange
@@ -42,32 +42,27 @@ def source_colour(frame: av.VideoFrame) -> SourceColour:
 
 def to_nv12(frame: av.VideoFrame, width: int, height: int, scaler: VideoReformatter) -> av.VideoFrame:
     """Scale to `width` x `height` and convert to NV12, BT.601, limited range, whatever the camera sends."""
-    colour = source_colour(frame)
-    return scaler.reformat(
-        frame,
-        width=width,
-        height=height,
-        format="nv12",
-        src_colorspace=colour.matrix,
-        dst_colorspace=Colorspace.ITU601,
-        src_color_range=colour.range,
-        dst_color_range=ColorRange.MPEG,
-        interpolation=Interpolation.BILINEAR,
-        threads=1,
-    )
+    return _converted(frame, width, height, scaler, "nv12", SourceColour(Colorspace.ITU601, ColorRange.MPEG))
 
 
 def to_bgr(frame: av.VideoFrame, width: int, height: int, scaler: VideoReformatter) -> av.VideoFrame:
     """Scale to `width` x `height` and convert to 8-bit BGR, for pictures that people look at."""
+    return _converted(frame, width, height, scaler, "bgr24", SourceColour(Colorspace.ITU601, ColorRange.JPEG))
+
+
+def _converted(
+    frame: av.VideoFrame, width: int, height: int, scaler: VideoReformatter, pixels: str, wanted: SourceColour
+) -> av.VideoFrame:
     colour = source_colour(frame)
     return scaler.reformat(
         frame,
         width=width,
         height=height,
-        format="bgr24",
+        format=pixels,
         src_colorspace=colour.matrix,
+        dst_colorspace=wanted.matrix,
         src_color_range=colour.range,
-        dst_color_range=ColorRange.JPEG,
+        dst_color_range=wanted.range,
         interpolation=Interpolation.BILINEAR,
         threads=1,
     )
