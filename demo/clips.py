@@ -60,7 +60,7 @@ class Job:
     @property
     def key(self) -> str:
         """Hash of the code that draws and of the parameters: what the clip depends on."""
-        text = f"{_source_hash()} {self.index} {self.seed} {self.seconds} {av.__version__} {cv2.__version__}"
+        text = f"{source_hash()} {self.index} {self.seed} {self.seconds} {av.__version__} {cv2.__version__}"
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def is_rendered(self) -> bool:
@@ -182,6 +182,7 @@ def _translated(folder: Path) -> Iterator[None]:
 
 
 @cache
-def _source_hash() -> str:
+def source_hash(*others: str) -> str:
+    """Hash of the code that draws, and of other files of this folder."""
     here = Path(__file__).resolve().parent
-    return hashlib.sha256(b"".join((here / name).read_bytes() for name in _SOURCES)).hexdigest()
+    return hashlib.sha256(b"".join((here / name).read_bytes() for name in (*_SOURCES, *others))).hexdigest()

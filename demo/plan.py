@@ -38,6 +38,11 @@ class Plan:
             raise ValueError(f"device must be auto, cpu or a GPU's number, got {self.device!r}")
 
     @property
+    def name(self) -> str:
+        """What may be resumed together."""
+        return f"{self.pictures}-{self.imgsz}-{self.epochs}-{self.polish_epochs}-{self.seed}"
+
+    @property
     def polish_pictures(self) -> int:
         """Whole canvases for round two."""
         return self.pictures // 3

@@ -25,6 +25,7 @@ from rich.progress import Progress
 
 from clients.errors import FleetError
 from clients.types import Canvas
+from demo.clips import source_hash
 from demo.pictures import write_dataset_file, write_pictures
 from demo.plan import Plan
 from demo.progress import bars
@@ -32,7 +33,29 @@ from demo.scenes import CLASSES
 
 HERE = Path(__file__).resolve().parent
 RUNS, WEIGHTS = HERE / "runs", HERE / "weights"
-_BATCH = 16
+_SETTINGS: dict[str, Any] = {  # of both rounds
+    "batch": 16,
+    "nbs": 16,  # a step after each batch: there are few
+    "workers": 1,
+    "cache": "ram",
+    "deterministic": False,
+    "optimizer": "AdamW",
+    "momentum": 0.9,
+    "weight_decay": 0.0005,
+    "cos_lr": True,
+    "lrf": 0.05,
+    "warmup_bias_lr": 0.0,
+    "hsv_h": 0.01,
+    "hsv_s": 0.4,
+    "hsv_v": 0.3,
+    "translate": 0.1,
+    "amp": False,  # asks the network for a reference model; see `_make_quick`
+    "val": False,  # its own validation is square; `evaluate` is not
+    "patience": 0,
+    "plots": False,
+    "verbose": False,
+    "exist_ok": True,
+}
 
 
 class TrainingError(FleetError):
@@ -51,12 +74,13 @@ class Score:
 def train(plan: Plan, runs: Path = RUNS, weights: Path = WEIGHTS) -> dict[str, Any]:
     """Run the plan; returns the record that is also written beside the weights. Raises TrainingError, OSError."""
     runs = runs.resolve()  # Ultralytics puts what is relative elsewhere
-    data = prepare(plan, runs / f"pictures-{plan.pictures}-{plan.seed}")
     ultralytics = _ultralytics(runs)
-    first = _round(ultralytics, plan, runs / "cuts", data / "cuts.yaml", None)
+    _device(plan.device)  # fail before minutes of rendering
+    data = prepare(plan, runs / f"pictures-{plan.pictures}-{plan.seed}")
+    first = _round(ultralytics, plan, runs / plan.name / "cuts", data / "cuts.yaml", None)
     record = _publish(ultralytics, plan, first, data, weights)
     if plan.polish_epochs:
-        second = _round(ultralytics, plan, runs / "canvases", data / "canvases.yaml", first)
+        second = _round(ultralytics, plan, runs / plan.name / "canvases", data / "canvases.yaml", first)
         record = _publish(ultralytics, plan, second, data, weights, at_least=record)
     return record
 
@@ -64,8 +88,9 @@ def train(plan: Plan, runs: Path = RUNS, weights: Path = WEIGHTS) -> dict[str, A
 def prepare(plan: Plan, folder: Path) -> Path:
     """Render the pictures of the plan, or find them rendered. Returns their folder."""
     done = folder / "complete.json"
-    wanted = {"train": plan.pictures, "polish": plan.polish_pictures, "val": plan.held_out, "seed": plan.seed}
-    if done.is_file() and json.loads(done.read_text(encoding="utf-8")) == wanted:
+    wanted = {"train": plan.pictures, "polish": plan.polish_pictures, "val": plan.held_out}
+    key = {"seed": plan.seed, "source": source_hash("pictures.py")}
+    if done.is_file() and json.loads(done.read_text(encoding="utf-8")) == wanted | key:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     with bars() as bar:
@@ -74,7 +99,7 @@ def prepare(plan: Plan, folder: Path) -> Path:
             write_pictures(folder, split, plan.seed, wanted[split], progress=functools.partial(bar.advance, task))
     write_dataset_file(folder, "cuts", "train")
     write_dataset_file(folder, "canvases", "polish")
-    done.write_text(json.dumps(wanted), encoding="utf-8")
+    done.write_text(json.dumps(wanted | key), encoding="utf-8")
     return folder
 
 
@@ -85,63 +110,47 @@ def _round(ultralytics: Any, plan: Plan, folder: Path, data: Path, start: Path |
     if resume and _finished(last):
         return last
     model = ultralytics.YOLO(str(last if resume else start or "yolo12n.yaml"), task="detect")
-    settings: dict[str, Any] = {
-        "data": str(data),
-        "project": str(folder.parent),
-        "name": folder.name,
-        "exist_ok": True,
-        "device": "cpu" if plan.device == "auto" and not _has_gpu() else plan.device.replace("auto", "0"),
-        "batch": _BATCH,
-        "nbs": _BATCH,
-        "workers": 1,
-        "cache": "ram",
-        "seed": plan.seed,
-        "deterministic": False,
-        "optimizer": "AdamW",
-        "momentum": 0.9,
-        "weight_decay": 0.0005,
-        "cos_lr": True,
-        "warmup_bias_lr": 0.0,
-        "amp": False,
-        "val": False,
-        "plots": False,
-        "verbose": False,
-        "patience": 0,
-        "save": True,
-        "hsv_h": 0.01,
-        "hsv_s": 0.4,
-        "hsv_v": 0.3,
-        "translate": 0.1,
-    }
-    if start is None:
-        settings |= {
-            "imgsz": plan.imgsz,
-            "epochs": plan.epochs,
-            "lr0": 0.0015,
-            "lrf": 0.05,
-            "warmup_epochs": 1.0,
-            "mosaic": 1.0,
-            "close_mosaic": max(1, plan.epochs // 4),
-            "scale": 0.4,
-        }
-    else:
-        settings |= {
-            "imgsz": Canvas().width,
-            "rect": True,
-            "epochs": plan.polish_epochs,
-            "lr0": 0.0004,
-            "lrf": 0.05,
-            "warmup_epochs": 0.3,
-            "mosaic": 0.0,
-            "scale": 0.15,
-        }
+    settings = _SETTINGS | (_on_cuts(plan) if start is None else _on_canvases(plan))
+    device = _device(plan.device)
     with bars() as bar:
         _show_progress(model, bar, f"training: {folder.name}")
-        if settings["device"] == "cpu":
+        if device == "cpu":
             model.add_callback("on_train_start", _make_quick)
         with contextlib.redirect_stdout(sys.stderr):
-            model.train(**(settings | {"resume": resume}))
+            model.train(
+                **settings,
+                data=str(data),
+                project=str(folder.parent),
+                name=folder.name,
+                device=device,
+                seed=plan.seed,
+                resume=resume,
+            )
     return last
+
+
+def _on_cuts(plan: Plan) -> dict[str, Any]:
+    """Round one: everything is learnt here, from mosaics of four cuts; the last quarter sees the cuts alone."""
+    close_mosaic = max(1, plan.epochs // 4)
+    sizes = {"imgsz": plan.imgsz, "epochs": plan.epochs, "scale": 0.4}
+    return sizes | {"lr0": 0.0015, "warmup_epochs": 1.0, "mosaic": 1.0, "close_mosaic": close_mosaic}
+
+
+def _on_canvases(plan: Plan) -> dict[str, Any]:
+    """Round two: small steps on whole canvases, at the size and shape that is served."""
+    sizes = {"imgsz": Canvas().width, "rect": True, "epochs": plan.polish_epochs, "scale": 0.15}
+    return sizes | {"lr0": 0.0004, "warmup_epochs": 0.3, "mosaic": 0.0}
+
+
+def _device(wanted: str) -> str:
+    """Ultralytics' name of a device. Raises TrainingError for a GPU that is not there."""
+    import torch
+
+    if wanted == "auto":
+        return "0" if torch.cuda.is_available() else "cpu"
+    if wanted != "cpu" and int(wanted) >= torch.cuda.device_count():
+        raise TrainingError(f"device {wanted}: no such GPU, torch sees {torch.cuda.device_count()}")
+    return wanted
 
 
 def _publish(
@@ -173,19 +182,20 @@ def _publish(
 
 def evaluate(ultralytics: Any, weights: Path, data: Path) -> Score:
     """Ultralytics' own validator on the held-out canvases, at the size that is served."""
-    metrics = ultralytics.YOLO(str(weights), task="detect").val(
-        data=str(data),
-        imgsz=Canvas().width,
-        rect=True,
-        batch=8,
-        workers=0,
-        device="cpu",
-        plots=False,
-        verbose=False,
-        project=str(weights.parent.parent.parent),
-        name="score",
-        exist_ok=True,
-    )
+    with contextlib.redirect_stdout(sys.stderr):
+        metrics = ultralytics.YOLO(str(weights), task="detect").val(
+            data=str(data),
+            imgsz=Canvas().width,
+            rect=True,
+            batch=8,
+            workers=0,
+            device="cpu",
+            plots=False,
+            verbose=False,
+            project=str(weights.parent.parent.parent),
+            name="score",
+            exist_ok=True,
+        )
     per_class = {
         CLASSES[int(c)]: round(float(v), 4) for c, v in zip(metrics.box.ap_class_index, metrics.box.ap50, strict=True)
     }
@@ -199,12 +209,6 @@ def _finished(checkpoint: Path) -> bool:
     return torch.load(checkpoint, map_location="cpu", weights_only=False).get("optimizer") is None
 
 
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
 def _ultralytics(runs: Path) -> Any:
     """Ultralytics with its files below `runs`, silent, offline, without torchvision."""
     os.environ["YOLO_CONFIG_DIR"] = str(runs / "settings")
@@ -212,10 +216,14 @@ def _ultralytics(runs: Path) -> Any:
     os.environ["YOLO_AUTOINSTALL"] = "false"
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin cost a busy machine most of its time
     (runs / "settings").mkdir(parents=True, exist_ok=True)
-    _stand_in_for_torchvision()
-    with contextlib.redirect_stdout(io.StringIO()):
-        import ultralytics
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            import ultralytics
 
+            _stand_in_for_torchvision()
+    except ImportError as error:
+        raise TrainingError(f"training needs {error.name}, in the dependency group export; see `make test`") from error
+    with contextlib.redirect_stdout(io.StringIO()):
         ultralytics.utils.LOGGER.setLevel("ERROR")
         ultralytics.utils.SETTINGS.update({"sync": False, "runs_dir": str(runs), "weights_dir": str(runs)})
     return ultralytics

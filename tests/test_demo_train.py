@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -152,6 +154,23 @@ def test_impossible_plans_are_one_clear_line(
     captured = capsys.readouterr()
     assert captured.err.strip() == f"demo: {message}"
     assert captured.out == ""
+
+
+def test_training_without_its_packages_or_its_gpu_is_one_clear_line(tmp_path: Path) -> None:
+    """Without torch, and for a GPU that is not there, the command says so before it renders anything."""
+    code = (
+        "import sys; from pathlib import Path; {0};"
+        "import demo.train; from demo.plan import Plan;"
+        "demo.train.train(Plan(device='97'), Path({1!r}), Path({1!r}))"
+    )
+    for prepared, message in (
+        ("sys.modules.update(torch=None)", "TrainingError: training needs torch, in the dependency group export"),
+        ("pass", "TrainingError: device 97: no such GPU, torch sees "),
+    ):
+        script = code.format(prepared, str(tmp_path))
+        result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert message in result.stderr.splitlines()[-1]
+        assert not list(tmp_path.glob("pictures*"))
 
 
 def test_committed_weights_have_a_record_that_is_good_enough() -> None:
