@@ -14,13 +14,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from clients.errors import FleetError, InferenceError, ServerUnavailable
+from clients.errors import FleetError, InferenceError, RequestTimeout, ServerUnavailable
 from clients.inference.transport import Request, Transport
 from clients.lane import Lane
 from clients.result import Result
 from clients.scheduler import Scheduler
 from clients.sources.frame import Frame
 from clients.types import Verdict
+from clients.window import Window
 
 _RETRY_S = (0.1, 2.0)  # first and longest pause between two looks at a server that is away
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Pipeline:
         self.lanes = {lane.spec.stream_id: lane for lane in lanes}
         self.failures: Counter[str] = Counter()
         self.scheduler = Scheduler(window)
+        self._window = Window(window)
         self._transport = transport
         self._sinks = sinks
         self._server_ready = server_ready
@@ -105,9 +107,9 @@ class Pipeline:
             if frame is None:  # it has grown stale while it waited
                 self.scheduler.withdraw(stream_id)
             else:
-                turns.create_task(self._turn(lane, frame))
+                turns.create_task(self._turn(lane, frame, now_ns))
 
-    async def _turn(self, lane: Lane, frame: Frame) -> None:
+    async def _turn(self, lane: Lane, frame: Frame, granted_ns: int) -> None:
         spec = lane.spec
         try:
             request = Request(spec.stream_id, frame.picture, lane.tier, spec.thresholds)
@@ -115,15 +117,19 @@ class Pipeline:
         except FleetError as error:
             lane.camera.settle(Verdict.FAILED)
             self._failed(spec.stream_id, error)
+            if isinstance(error, RequestTimeout):
+                self._window.timed_out(granted_ns, time.monotonic_ns())
         except Exception as error:  # a defect met by one camera's frame must not end the run of the others
             lane.camera.settle(Verdict.FAILED)
             self.failures[type(error).__name__] += 1
             log.exception("camera %s: a turn failed unexpectedly", spec.stream_id)
         else:
+            self._window.answered()
             result = lane.answered(frame, detections, time.monotonic_ns())
             for sink in self._sinks:
                 sink.write(result)
         finally:
+            self.scheduler.window = self._window.size
             self.scheduler.finish(spec.stream_id)
             self._waiting(lane)
             self._stop_when_over()

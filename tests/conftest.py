@@ -22,7 +22,7 @@ from deploy.server import TritonServer
 settings.register_profile("project", deadline=None, derandomize=True)  # a slow machine is no failure, nor is chance
 settings.load_profile("project")
 ROOT = Path(__file__).resolve().parent.parent
-MODELS = Path("/tmp/models")
+MODELS = ROOT / "demo" / "weights"
 
 
 @pytest.fixture

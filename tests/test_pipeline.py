@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import moving_square, write_clip
 
-from clients.errors import ModelError, ServerUnavailable
+from clients.errors import ModelError, RequestTimeout, ServerUnavailable
 from clients.gate import GateRules
 from clients.inference.memory import MemoryTransport
 from clients.inference.transport import Request
@@ -169,3 +169,31 @@ async def test_stopping_is_prompt_and_loses_nothing(tmp_path: Path) -> None:
     await asyncio.wait_for(run, 5)
     assert accounted(cameras)
     assert {lane.state for lane in cameras} == {"live"}, "they did not end by themselves"
+
+
+async def test_a_server_that_is_too_slow_is_asked_for_less(tmp_path: Path) -> None:
+    """A server whose answers come too late with the whole window in flight still answers some: the window shrinks."""
+    open_now = 0
+
+    class Slow(MemoryTransport):
+        async def infer(self, request: Request) -> Detections:
+            nonlocal open_now
+            open_now += 1
+            try:
+                await asyncio.sleep(0.02 * open_now)
+                if open_now > 3:
+                    raise RequestTimeout("too many at once")
+                return await super().infer(request)
+            finally:
+                open_now -= 1
+
+    async def ready() -> bool:
+        return True
+
+    cameras = lanes(tmp_path, 12)
+    sink = Collected()
+    pipe = Pipeline(cameras, Slow(nothing), [sink], window=12, server_ready=ready)
+    await pipe.run()
+    assert accounted(cameras)
+    assert pipe.failures["RequestTimeout"] > 0
+    assert len(sink.results) > pipe.failures["RequestTimeout"]

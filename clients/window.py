@@ -1,0 +1,33 @@
+"""How many requests may be in flight: all that are allowed while answers come in time, fewer when they do not.
+
+Additive increase, multiplicative decrease, as TCP does it (Jacobson, Congestion Avoidance and Control, 1988). Without
+it a server that has become slower than the window allows for would answer every request too late, for ever.
+"""
+
+from __future__ import annotations
+
+
+class Window:
+    """The in-flight window of the fleet. Pure; times are of the same monotonic clock."""
+
+    def __init__(self, largest: int) -> None:
+        if largest < 1:
+            raise ValueError(f"the in-flight window must be at least 1, got {largest}")
+        self._largest = largest
+        self._size = float(largest)
+        self._cut_ns = -1
+
+    @property
+    def size(self) -> int:
+        """Requests that may be in flight now, from 1 to the largest."""
+        return int(self._size)
+
+    def answered(self) -> None:
+        """An answer came in time: a whole window of them adds one."""
+        self._size = min(float(self._largest), self._size + 1 / self._size)
+
+    def timed_out(self, granted_ns: int, now_ns: int) -> None:
+        """A request that was granted then got no answer in time: half the window, once for all that were in flight."""
+        if granted_ns > self._cut_ns:
+            self._size = max(1.0, self._size / 2)
+            self._cut_ns = now_ns
