@@ -10,11 +10,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from clients.errors import FleetError
 from clients.types import Canvas, Tier
 from export import configs
 from export.spec import Spec, engine_name
+from export.to_engine import compute_capability
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         spec = Spec(canvas=Canvas.parse(arguments.canvas), top_k=arguments.top_k)
         if arguments.command == "configs":
             return _configs(spec, check=arguments.check, repository=arguments.repository)
+        if arguments.command == "verify":
+            return _verify(spec, arguments)
         return _model(spec, arguments)
     except (FleetError, ValueError) as error:
         _say(str(error))
@@ -48,6 +52,24 @@ def _model(spec: Spec, arguments: argparse.Namespace) -> int:
     _follow(spec, arguments.out)
     sys.stdout.write(json.dumps(report) + "\n")
     return 0
+
+
+def _verify(spec: Spec, arguments: argparse.Namespace) -> int:
+    from export.verify import Source, memory, verify  # onnx: not needed by the other commands
+
+    sm = compute_capability(arguments.sm)
+    source = Source(arguments.random, arguments.weights, arguments.onnx, arguments.stock_attention)
+    verdicts = list(verify([Tier(name) for name in arguments.models], spec, source, sm))
+    for failure in filter(None, (verdict.failure for verdict in verdicts)):
+        _say(failure)
+    report = {
+        "models": [verdict.as_json() for verdict in verdicts],
+        "sm": arguments.sm,
+        "attention": "stock" if source.stock_attention else "canonical",
+        **memory(verdicts, spec, sm),
+    }
+    sys.stdout.write(json.dumps(report) + "\n")
+    return int(any(verdict.failure for verdict in verdicts))
 
 
 def _follow(spec: Spec, out: Path) -> None:
@@ -88,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     rendered.add_argument("--check", action="store_true", help="write nothing; fail when a committed file differs")
     rendered.add_argument("--repository", type=Path, default=configs.REPOSITORY, help="default %(default)s")
 
+    _add_verify(commands, shape)
     for tier in Tier:
         text = f"export {tier.value}: its engine and the shared postprocess, as ONNX for every runtime"
         model = commands.add_parser(tier.value, parents=[shape], help=text, description=text)
@@ -98,3 +121,14 @@ def _parser() -> argparse.ArgumentParser:
             "--out", type=Path, default=configs.REPOSITORY / "openvino", help="models folder (default %(default)s)"
         )
     return parser
+
+
+def _add_verify(commands: Any, shape: argparse.ArgumentParser) -> None:
+    text = "compile each model for a card that need not be here, and count its fused attention blocks"
+    proof = commands.add_parser("verify", parents=[shape], help=text, description=text)
+    proof.add_argument("models", nargs="+", choices=[tier.value for tier in Tier], metavar="MODEL")
+    proof.add_argument("--sm", default="75", help="compute capability of the card: 75 is a T4 (default %(default)s)")
+    proof.add_argument("--random", action="store_true", help="random weights: the structure is all that is proved")
+    proof.add_argument("--weights", type=Path, help="a checkpoint, or a folder of yolo12n.pt ... (default: official)")
+    proof.add_argument("--onnx", type=Path, help="an exported engine instead, or a models folder")
+    proof.add_argument("--stock-attention", action="store_true", help="the control: Ultralytics' form, none fused")

@@ -13,6 +13,7 @@ import platform
 import sys
 import tempfile
 import warnings
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def export_tier(tier: Tier, spec: Spec, *, weights_path: Path | None, out: Path,
 
     Raises ExportError: unusable weights, or an ONNX file that does not compute what torch computes.
     """
-    checkpoint = _checkpoint(tier, weights_path, random=random)
+    checkpoint = weights.chosen(tier, weights_path, untrained=random)
     _say(f"{tier.value}: {len(checkpoint.classes)} classes, canvas {spec.canvas}, top {spec.top_k}")
     network = prepare(checkpoint.network)
     picture = torch.rand(1, 3, spec.canvas.height, spec.canvas.width, generator=torch.Generator().manual_seed(0))
@@ -75,11 +76,15 @@ def export_tier(tier: Tier, spec: Spec, *, weights_path: Path | None, out: Path,
     return {**sidecar, "out": str(folder), "bytes": {"engine": len(engine), "postprocess": len(post)}}
 
 
-def engine_onnx(network: Any, spec: Spec) -> bytes:
-    """The engine's ONNX file. Raises ExportError when ONNX Runtime does not get torch's numbers out of it."""
+def engine_onnx(network: Any, spec: Spec, *, stock_attention: bool = False) -> bytes:
+    """The engine's ONNX file. Raises ExportError when ONNX Runtime does not get torch's numbers out of it.
+
+    `stock_attention` keeps Ultralytics' own form, which no T4 fuses: the control of a proof, nothing to serve.
+    """
     module = Engine(network, spec).eval()
     frames = torch.from_numpy(_noise(spec))
-    with canonical_attention(), open_batch(network.model[-1]), torch.no_grad():
+    form = nullcontext() if stock_attention else canonical_attention()
+    with form, open_batch(network.model[-1]), torch.no_grad():
         module(frames)  # the head keeps its anchors for this shape; the trace then sees constants
         expected = module(frames).numpy()
         data = _traced(module, (frames,), ["frames"], ["candidates"])
@@ -165,12 +170,6 @@ def _check_same(model: bytes, frames: NDArray[np.uint8], expected: NDArray[np.fl
 
 def _noise(spec: Spec) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(16, 236, (2, *spec.canvas.nv12_shape), dtype=np.uint8)
-
-
-def _checkpoint(tier: Tier, path: Path | None, *, random: bool) -> weights.Checkpoint:
-    if random:
-        return weights.random(tier)
-    return weights.load_official(tier) if path is None else weights.load(tier, path)
 
 
 def _publish(files: dict[Path, bytes]) -> None:

@@ -70,6 +70,13 @@ def random(tier: Tier, seed: int = 0) -> Checkpoint:
     return Checkpoint(network.float().eval(), RANDOM_CLASSES, None)
 
 
+def chosen(tier: Tier, path: Path | None, *, untrained: bool) -> Checkpoint:
+    """What a command line asked for: random weights, a file, or neither, which means the official ones."""
+    if untrained:
+        return random(tier)
+    return load_official(tier) if path is None else load(tier, path)
+
+
 def ultralytics_block(name: str) -> Any:
     """A building block's class, such as AAttn."""
     return getattr(_ultralytics("nn.modules.block"), name)
