@@ -126,8 +126,8 @@ class Renderer:
             return box
         left, top, right, bottom = int(x1), int(y1), int(x2) + 1, int(y2) + 1
         x, y, width, height = cv2.boundingRect((ids[top:bottom, left:right] == slot).astype(np.uint8))
-        if width < _LEAST_PX or height < _LEAST_PX:
-            return None
+        if not width:
+            return None  # its corners lie beyond one another: no pixel of it does
         return float(left + x), float(top + y), float(left + x + width), float(top + y + height)
 
     def _draw(self, image: Image, ids: NDArray[np.uint8], shape: Shape, slot: int) -> None:
