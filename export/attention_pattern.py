@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import onnx
 
-from export.to_half import HALF, value_types
+from export.graph import HALF, value_types
 
 # What may stand between the products of an attention without making it something else.
 _STEPS = frozenset(
-    ("Add", "Cast", "DequantizeLinear", "Div", "Identity", "Mul", "QuantizeLinear", "Reshape", "Transpose", "Unsqueeze")
+    ("Add", "Cast", "DequantizeLinear", "Div", "Identity", "Mul", "QuantizeLinear", "Relu", "Reshape", "Transpose")
 )
 
 

@@ -15,7 +15,8 @@ from typing import Any
 from clients.errors import FleetError
 from clients.types import Canvas, Tier
 from export import configs
-from export.spec import Spec, engine_name
+from export.errors import NoCard
+from export.spec import POSTPROCESS, Spec, engine_name
 from export.to_engine import compute_capability
 
 
@@ -28,7 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _configs(spec, check=arguments.check, repository=arguments.repository)
         if arguments.command == "verify":
             return _verify(spec, arguments)
+        if arguments.command == "build":
+            return _build(spec, arguments)
         return _model(spec, arguments)
+    except NoCard as error:
+        _say(str(error))
+        return 3
     except (FleetError, ValueError) as error:
         _say(str(error))
         return 1
@@ -72,6 +78,15 @@ def _verify(spec: Spec, arguments: argparse.Namespace) -> int:
     return int(any(verdict.failure for verdict in verdicts))
 
 
+def _build(spec: Spec, arguments: argparse.Namespace) -> int:
+    from export.plan import build_plans  # onnx: not needed by the other commands
+
+    names = [*(engine_name(Tier(name)) for name in arguments.models), POSTPROCESS]
+    report = build_plans(names, spec, arguments.onnx, arguments.out)
+    sys.stdout.write(json.dumps(report) + "\n")
+    return 0
+
+
 def _follow(spec: Spec, out: Path) -> None:
     """Make the repository's configs follow a new canvas, or say what is left to do; names the tiers left behind."""
     wanted = (spec.canvas, spec.top_k)
@@ -111,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     rendered.add_argument("--repository", type=Path, default=configs.REPOSITORY, help="default %(default)s")
 
     _add_verify(commands, shape)
+    _add_build(commands, shape)
     for tier in Tier:
         text = f"export {tier.value}: its engine and the shared postprocess, as ONNX for every runtime"
         model = commands.add_parser(tier.value, parents=[shape], help=text, description=text)
@@ -132,3 +148,12 @@ def _add_verify(commands: Any, shape: argparse.ArgumentParser) -> None:
     proof.add_argument("--weights", type=Path, help="a checkpoint, or a folder of yolo12n.pt ... (default: official)")
     proof.add_argument("--onnx", type=Path, help="an exported engine instead, or a models folder")
     proof.add_argument("--stock-attention", action="store_true", help="the control: Ultralytics' form, none fused")
+
+
+def _add_build(commands: Any, shape: argparse.ArgumentParser) -> None:
+    text = "build the TensorRT engines from exported ONNX files, on the card and in the image that will serve them"
+    plans = commands.add_parser("build", parents=[shape], help=text, description=text)
+    plans.add_argument("models", nargs="+", choices=[tier.value for tier in Tier], metavar="MODEL")
+    for name, runtime, what in (("--onnx", "openvino", "read from"), ("--out", "tensorrt", "written to")):
+        folder = configs.REPOSITORY / runtime
+        plans.add_argument(name, type=Path, default=folder, help=f"models folder, {what} (default %(default)s)")

@@ -17,6 +17,7 @@ from typing import Any
 
 from clients.types import Tier
 from export.errors import ExportError
+from export.publish import publish
 from export.spec import TIERS
 
 # A quarter of what a T4 can give: three tiers and the postprocess model may build, and live, side by side.
@@ -162,8 +163,7 @@ def _keep_cache(config: Any, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         data = bytes(config.get_timing_cache().serialize())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    publish({path: data})
 
 
 def _recorder(trt: Any) -> Any:

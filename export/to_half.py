@@ -8,40 +8,23 @@ conversion calibrated on pictures, not this one.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper, shape_inference
+from onnx import helper, numpy_helper
 
-PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+from export.errors import ExportError
+from export.graph import FLOAT, HALF, PRODUCTS, value_types
+
 _ALWAYS_FLOAT = {("Resize", 1), ("Resize", 2)}  # region and scales: FP32 whatever the data is
 
 
-def value_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Element type by tensor name: weights, inputs, and all that shape inference finds."""
-    graph = shape_inference.infer_shapes(model).graph
-    types = {weight.name: weight.data_type for weight in graph.initializer}
-    for value in itertools.chain(graph.input, graph.output, graph.value_info):
-        types[value.name] = value.type.tensor_type.elem_type
-    return types
-
-
-def computes_in_half(model: onnx.ModelProto) -> bool:
-    """Whether no matrix product of the graph works on FP32: TensorRT for a T4 then takes it as it is."""
-    types = value_types(model)
-    return all(types.get(node.input[0]) != FLOAT for node in model.graph.node if node.op_type in PRODUCTS)
-
-
-def is_quantised(model: onnx.ModelProto) -> bool:
-    """Whether the graph holds quantisation steps, as an INT8 export does."""
-    return any(node.op_type == "QuantizeLinear" for node in model.graph.node)
-
-
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in half precision up to its last matrix products, in FP32 behind them; same inputs and outputs."""
+    """A copy in half precision up to its last matrix products, in FP32 behind them; same inputs and outputs.
+
+    Raises ExportError when what comes out is no valid graph.
+    """
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
@@ -54,7 +37,10 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.node[:]
     graph.node.extend(state.nodes)
     del graph.value_info[:]  # the types have changed
-    onnx.checker.check_model(result, full_check=True)
+    try:
+        onnx.checker.check_model(result, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"cannot be converted to half precision: {' '.join(str(error).split())}") from error
     return result
 
 
@@ -73,7 +59,7 @@ class _Lowering:
             if node.input[0] in self.low:  # a weight that is stored in half precision
                 self.alias[node.output[0]] = node.input[0]
                 return
-            node.attribute[0].i = HALF
+            _to(node).i = HALF
         if is_half and node.op_type == "Constant" and node.output[0] in self.low:
             _lower_tensor(node.attribute[0].t)
         for index, taken in enumerate(node.input):
@@ -121,4 +107,8 @@ def _lower_tensor(tensor: onnx.TensorProto) -> None:
 
 
 def _casts_to_float(node: onnx.NodeProto) -> bool:
-    return node.op_type == "Cast" and bool(node.attribute[0].i == FLOAT)
+    return node.op_type == "Cast" and bool(_to(node).i == FLOAT)
+
+
+def _to(cast: onnx.NodeProto) -> onnx.AttributeProto:
+    return next(attribute for attribute in cast.attribute if attribute.name == "to")

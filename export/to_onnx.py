@@ -6,9 +6,7 @@ cast, which OpenVINO, ONNX Runtime and TensorRT fold when they load the file.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import platform
 import sys
 import tempfile
@@ -31,6 +29,7 @@ from export.attention import attention_difference, canonical_attention, count_at
 from export.engine import Engine, open_batch, prepare
 from export.errors import ExportError
 from export.postprocess import STEPS, Postprocess
+from export.publish import publish, sha256
 from export.spec import POSTPROCESS, Spec, Tensor, engine_name
 
 OPSET = 19
@@ -65,7 +64,7 @@ def export_tier(tier: Tier, spec: Spec, *, weights_path: Path | None, out: Path,
         "tools": _tools(),
     }
     folder = out / engine_name(tier)
-    _publish(
+    publish(
         {
             folder / "1" / "model.onnx": engine,
             out / POSTPROCESS / "1" / "model.onnx": post,
@@ -170,29 +169,6 @@ def _check_same(model: bytes, frames: NDArray[np.uint8], expected: NDArray[np.fl
 
 def _noise(spec: Spec) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(16, 236, (2, *spec.canvas.nv12_shape), dtype=np.uint8)
-
-
-def _publish(files: dict[Path, bytes]) -> None:
-    """Write everything beside its place first, then rename: a failed export leaves the old model."""
-    staged: list[tuple[Path, Path]] = []
-    try:
-        for path, data in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            staged.append((temporary, path))
-            temporary.write_bytes(data)
-        for temporary, path in staged:
-            temporary.replace(path)
-    except OSError as error:
-        raise ExportError(f"cannot write the exported model: {error}") from error
-    finally:
-        for temporary, _ in staged:
-            temporary.unlink(missing_ok=True)
-
-
-def sha256(data: bytes) -> str:
-    """Hex digest, as the sidecar has it."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def _weights_sha256(path: Path | None) -> str | None:

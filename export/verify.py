@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from clients.types import Tier
 from export.attention_pattern import Attention, attentions
 from export.errors import ExportError
+from export.graph import computes_in_half, is_quantised, read_onnx
 from export.spec import RUNTIMES, TIERS, Spec, engine_name, postprocess
 from export.to_engine import Batches, Plan, build, check_sm
-from export.to_half import computes_in_half, is_quantised, to_half
+from export.to_half import to_half
 
 # Each fused attention brings its own copy of this declaration into the engine (seen in tensorrt_rtx 1.7.1).
 FUSED_MARK = b"struct _gemm_mha_v2_params_t"
@@ -139,13 +139,8 @@ def compiler() -> Any:
 
 
 def read_engine(path: Path, spec: Spec) -> onnx.ModelProto:
-    """An engine's ONNX file. Raises ExportError: no such file, not an ONNX model, or another model's."""
-    if not path.is_file():
-        raise ExportError(f"{path}: no such file; expected an engine's ONNX file")
-    try:
-        model = onnx.load(path)
-    except (DecodeError, ValueError, OSError) as error:
-        raise ExportError(f"{path}: not an ONNX model") from error
+    """An engine's ONNX file. Raises ExportError as `read_onnx` does, and for another model's file."""
+    model = read_onnx(path)
     inputs = {value.name: value.type.tensor_type for value in model.graph.input}
     frames = inputs.get(spec.frames.name)
     if frames is None or frames.elem_type != TensorProto.UINT8 or len(frames.shape.dim) != 3:
