@@ -77,12 +77,12 @@ def build(
     config = builder.create_builder_config()
     _configure(trt, config, sm, workspace_bytes)
     config.add_optimization_profile(_profile(builder, network, batches))
-    cache = _attach_cache(config, timing_cache)
+    cache = None if timing_cache is None else _attach_cache(config, timing_cache)
     built = builder.build_serialized_network(network, config)
     if built is None:
         raise ExportError(f"{_name(trt)} cannot compile this graph: {log.last_error()}")
     if cache is not None and timing_cache is not None:
-        _keep_cache(config, timing_cache)
+        _keep_cache(cache, timing_cache)
     return Plan(bytes(built), log.bytes_of("Activation"), log.bytes_of("Weights"), time.monotonic() - started)
 
 
@@ -148,22 +148,21 @@ def _parser_error(parser: Any) -> str:
     return f"cannot be parsed: {where}{_one_line(error.desc())}"
 
 
-def _attach_cache(config: Any, path: Path | None) -> Any:
-    """A timing cache for the configuration to fill, or None where nobody asked for one."""
-    if path is None:
-        return None
+def _attach_cache(config: Any, path: Path) -> Any:
+    """A timing cache for the build to fill, to be held until it is over; one of another card is begun anew."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # tensorrt_rtx measures nothing and keeps nothing
-        cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
-        config.set_timing_cache(cache, ignore_mismatch=False)
-    return cache
+        for known in (path.read_bytes() if path.is_file() else b"", b""):
+            cache = config.create_timing_cache(known)
+            if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+                return cache
+    return None
 
 
-def _keep_cache(config: Any, path: Path) -> None:
+def _keep_cache(cache: Any, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        data = bytes(config.get_timing_cache().serialize())
-    publish({path: data})
+        publish({path: bytes(cache.serialize())})
 
 
 def _recorder(trt: Any) -> Any:
