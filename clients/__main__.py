@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         for line in str(error).splitlines():
             log.error("%s", line)
         return UNUSABLE
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         log.error("interrupted before the cameras were running")
         return INTERRUPTED
     except FleetError as error:

@@ -54,6 +54,13 @@ class Camera:
             self._gate.granted(frame.thumbnail, frame.captured_ns)
             return frame
 
+    def expire(self, now_ns: int) -> None:
+        """Count a waiting frame as stale when it is."""
+        with self._lock:
+            if self._slot is not None and self._gate.is_stale(self._slot.captured_ns, now_ns):
+                self._slot = None
+                self._verdicts[Verdict.STALE] += 1
+
     def end(self) -> None:
         """The run is over: a frame that still waits is counted as such."""
         with self._lock:

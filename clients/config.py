@@ -30,16 +30,16 @@ ParsedTier = Annotated[Tier, BeforeValidator(lambda v: v if isinstance(v, Tier) 
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class System(_Section):
     """How many cameras, how often, how large a batch."""
 
     max_streams: int = Field(50, ge=1, le=1000, description="More cameras than this is an error.")
-    target_fps: float = Field(25, gt=0, le=240, description="Inferences per second a camera may ask for, at most.")
+    target_fps: float = Field(25, gt=0, le=240, description="Inferences per second of a camera that names no max_fps.")
     max_batch_size: int = Field(16, ge=1, le=128, description="No model forms a larger batch than this.")
-    min_batch_size: int = Field(4, ge=1, le=128, description="The in-flight window is never smaller than this.")
+    min_batch_size: int = Field(4, ge=1, le=128, description="The in-flight window begins no smaller than this.")
 
     @model_validator(mode="after")
     def _ordered(self) -> System:
@@ -152,6 +152,16 @@ class Sinks(_Section):
     mosaic_image: Path | None = Field(None, description="The mosaic's last picture as PNG.")
     mosaic_fps: float = Field(5, gt=0, le=30, description="Pictures per second of the mosaic.")
 
+    @field_validator("mosaic_video")
+    @classmethod
+    def _video(cls, value: Path | None) -> Path | None:
+        return _with_suffix(value, (".mp4", ".mkv"))
+
+    @field_validator("mosaic_image")
+    @classmethod
+    def _image(cls, value: Path | None) -> Path | None:
+        return _with_suffix(value, (".png", ".jpg"))
+
 
 class Settings(_Section):
     """The whole file."""
@@ -249,13 +259,16 @@ def parse_settings(content: dict[str, Any], *, origin: str) -> Settings:
         raise ConfigError("\n".join(lines)) from error
 
 
+_MERGE = "tag:yaml.org,2002:merge"  # `<<: *defaults`: what it brings may be overridden
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
     """A SafeLoader that refuses a key given twice instead of keeping the last silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            key = None if key_node.tag == _MERGE else self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is given twice", key_node.start_mark
@@ -263,6 +276,12 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             if isinstance(key, str):
                 seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _with_suffix(value: Path | None, suffixes: tuple[str, ...]) -> Path | None:
+    if value is not None and value.suffix.lower() not in suffixes:
+        raise ValueError(f"must end in {' or '.join(suffixes)}, got {str(value)!r}")
+    return value
 
 
 def _one_line(error: yaml.YAMLError) -> str:

@@ -19,7 +19,7 @@ from clients.sources.file import FileSource, live_timing
 from clients.sources.frame import Frame
 from clients.statistics import CameraReport, Histogram
 from clients.tracking.tracker import Tracker
-from clients.types import Detections, StreamSpec, Tier, Verdict
+from clients.types import Detections, StreamSpec, Tier
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,9 @@ class Lane:
         self.ages = Histogram()
         self.objects = 0
         self.state = CameraState.CONNECTING
-        self.longest_gap_ns: int | None = None
+        self._longest_gap_ns = 0
         self._last_answer_ns: int | None = None
+        self._ended_ns: int | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -71,10 +72,8 @@ class Lane:
         age_ms = frame.age_ms(now_ns)
         self.ages.add(age_ms)
         self.objects = len(detections)
-        if self._last_answer_ns is not None:
-            self.longest_gap_ns = max(self.longest_gap_ns or 0, now_ns - self._last_answer_ns)
+        self._longest_gap_ns = max(self._longest_gap_ns, self._open_gap_ns(now_ns))
         self._last_answer_ns = now_ns
-        self.camera.settle(Verdict.INFERRED)
         return Result(frame.stream_id, frame.index, frame.media_time_s, age_ms, self.tier, detections, track_ids)
 
     @property
@@ -85,7 +84,8 @@ class Lane:
     def report(self) -> CameraReport:
         """The camera's numbers so far."""
         decoded, verdicts = self.camera.counts()
-        gap_s = None if self.longest_gap_ns is None else self.longest_gap_ns / 1e9
+        open_ns = self._open_gap_ns(self._ended_ns or time.monotonic_ns())
+        gap_s = None if self._last_answer_ns is None else max(self._longest_gap_ns, open_ns) / 1e9
         return CameraReport(
             self.spec.stream_id, self.state.value, self.tier, decoded, dict(verdicts), self.objects, self.ages, gap_s
         )
@@ -95,7 +95,8 @@ class Lane:
         try:
             with closing(source.frames(live_timing(self._stop.wait))) as frames:
                 for frame in frames:
-                    self.state = CameraState.LIVE
+                    if self.state is CameraState.CONNECTING:
+                        self.state, self._last_answer_ns = CameraState.LIVE, time.monotonic_ns()
                     if self.camera.offer(frame, time.monotonic_ns()):
                         on_waiting()
         except SourceError as error:
@@ -108,7 +109,12 @@ class Lane:
             if not self._stop.is_set():
                 self.state = CameraState.ENDED
         finally:
+            self._ended_ns = time.monotonic_ns()
             on_end()
+
+    def _open_gap_ns(self, now_ns: int) -> int:
+        """Time without an answer so far; it begins with the camera's first frame."""
+        return 0 if self._last_answer_ns is None else max(0, now_ns - self._last_answer_ns)
 
 
 def gate_rules(settings: Settings, spec: StreamSpec) -> GateRules:

@@ -14,13 +14,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from clients.errors import FleetError, InferenceError, RequestTimeout, ServerUnavailable
+from clients.errors import FleetError, InferenceError, RequestRejected, RequestTimeout, ServerUnavailable
 from clients.inference.transport import Request, Transport
 from clients.lane import Lane
 from clients.result import Result
 from clients.scheduler import Scheduler
 from clients.sources.frame import Frame
-from clients.types import Verdict
+from clients.types import Detections, Verdict
 from clients.window import Window
 
 _RETRY_S = (0.1, 2.0)  # first and longest pause between two looks at a server that is away
@@ -48,6 +48,7 @@ class Pipeline:
     ) -> None:
         self.lanes = {lane.spec.stream_id: lane for lane in lanes}
         self.failures: Counter[str] = Counter()
+        self.outages = 0
         self.scheduler = Scheduler(window)
         self._window = Window(window)
         self._transport = transport
@@ -106,6 +107,7 @@ class Pipeline:
             frame = lane.camera.take(now_ns)
             if frame is None:  # it has grown stale while it waited
                 self.scheduler.withdraw(stream_id)
+                self._stop_when_over()
             else:
                 turns.create_task(self._turn(lane, frame, now_ns))
 
@@ -114,25 +116,32 @@ class Pipeline:
         try:
             request = Request(spec.stream_id, frame.picture, lane.tier, spec.thresholds)
             detections = await self._transport.infer(request)
+            self._answered(lane, frame, detections)
         except FleetError as error:
             lane.camera.settle(Verdict.FAILED)
             self._failed(spec.stream_id, error)
-            if isinstance(error, RequestTimeout):
+            if isinstance(error, RequestTimeout | RequestRejected):
                 self._window.timed_out(granted_ns, time.monotonic_ns())
         except Exception as error:  # a defect met by one camera's frame must not end the run of the others
             lane.camera.settle(Verdict.FAILED)
             self.failures[type(error).__name__] += 1
             log.exception("camera %s: a turn failed unexpectedly", spec.stream_id)
-        else:
-            self._window.answered()
-            result = lane.answered(frame, detections, time.monotonic_ns())
-            for sink in self._sinks:
-                sink.write(result)
         finally:
             self.scheduler.window = self._window.size
             self.scheduler.finish(spec.stream_id)
             self._waiting(lane)
             self._stop_when_over()
+
+    def _answered(self, lane: Lane, frame: Frame, detections: Detections) -> None:
+        self._window.answered()
+        result = lane.answered(frame, detections, time.monotonic_ns())
+        lane.camera.settle(Verdict.INFERRED)
+        for sink in self._sinks:
+            try:
+                sink.write(result)
+            except Exception:  # a defect of a sink costs its result, not the camera's
+                self.failures["sink"] += 1
+                log.exception("a sink failed unexpectedly")
 
     def _waiting(self, lane: Lane) -> None:
         if lane.camera.has_waiting:
@@ -144,6 +153,7 @@ class Pipeline:
         self.failures[kind] += 1
         if isinstance(error, ServerUnavailable):
             if self._server_up:
+                self.outages += 1
                 log.error("the server is away, waiting for it: %s", error)
             self._server_up = False
         elif self.failures[kind] == 1:
@@ -156,6 +166,7 @@ class Pipeline:
                 self._server_up = True
                 log.warning("the server is back, the run goes on")
                 return
+            self._give_up_ended()
             await _first_of(self._stopping.wait(), pause_s)
             pause_s = min(2 * pause_s, _RETRY_S[1])
 
@@ -166,6 +177,12 @@ class Pipeline:
             log.warning("the server answers but cannot be used yet: %s", error)
             return False
         return True
+
+    def _give_up_ended(self) -> None:
+        """A file that has ended while the server is away does not hold the run up with a frame that nobody needs."""
+        for lane in self.lanes.values():
+            lane.camera.expire(time.monotonic_ns())
+        self._stop_when_over()
 
     def _stop_when_over(self) -> None:
         if self.scheduler.in_flight == 0 and all(lane.is_over for lane in self.lanes.values()):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 
 from clients.config import Settings
 from clients.errors import FleetError
+from clients.types import Tier
 from deploy.claim import scratch
 from deploy.run_repository import assemble, export_command
 from deploy.server import TritonServer
 
-_LOOK_S = 0.5
+_LOOK_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _DEFAULT_LOG = Path("out/triton.log")
 log = logging.getLogger(__name__)
 
@@ -24,6 +26,8 @@ class EmbeddedServer:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._resources = ExitStack()
+        self._reviving = threading.Lock()
+        self._closed = False
         self._server: TritonServer | None = None
 
     @property
@@ -48,8 +52,10 @@ class EmbeddedServer:
         )
         for tier in assembled.missing:
             log.warning("%s is not exported; export it with: %s", tier, export_command(tier))
+        others = [tier for tier in Tier if tier not in (*assembled.present, *assembled.missing)]
+        if others:
+            log.info("not configured: %s", ", ".join(others))
         log_file = settings.triton.log or _DEFAULT_LOG
-        log_file.parent.mkdir(parents=True, exist_ok=True)
         timeout_s = settings.triton.ready_timeout_s
         self._server = TritonServer(assembled.path, ready_timeout_s=timeout_s, log=log_file)
         log.info("starting Triton with %s (log: %s)", ", ".join(assembled.present), log_file)
@@ -57,17 +63,29 @@ class EmbeddedServer:
 
     async def keep_alive(self) -> None:
         """Until cancelled: start the server again, on the same ports, whenever it has died."""
+        pause_s = _LOOK_S
         while True:
-            await asyncio.sleep(_LOOK_S)
-            if self._server is not None and not self._server.is_running():
-                log.error("the embedded Triton has died, starting it again")
-                try:
-                    await asyncio.to_thread(self._server.restart)
-                except FleetError as error:
-                    log.error("the embedded Triton did not come back: %s", error)
+            await asyncio.sleep(pause_s)
+            if self._server is None or self._server.is_running():
+                pause_s = _LOOK_S
+                continue
+            log.error("the embedded Triton has died, starting it again")
+            try:
+                await asyncio.to_thread(self._revive)
+            except (FleetError, OSError) as error:
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                log.error("the embedded Triton did not come back, next try in %g s: %s", pause_s, error)
 
     def stop(self) -> None:
         """Stop the server and remove its run repository; does nothing when there is none."""
+        self._closed = True
         if self._server is not None:
-            self._server.stop()
+            self._server.stop()  # a start that is under way gives up
+            with self._reviving:
+                self._server.stop()
         self._resources.close()
+
+    def _revive(self) -> None:
+        with self._reviving:
+            if self._server is not None and not self._closed:
+                self._server.restart()

@@ -17,10 +17,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from clients.sources.picture import AvPicture
+from clients.sources.picture import AvPicture, Scalers
 from clients.types import Canvas, Geometry
 from demo.render import Renderer
 from demo.scenes import CLASSES, Purpose, scene
@@ -58,12 +57,12 @@ def camera_pictures(purpose: Purpose, seed: int, index: int) -> list[Labelled]:
     buffer = io.BytesIO()
     encode(buffer, shown.view, images)
     buffer.seek(0)
-    scaler = VideoReformatter()
+    scalers = Scalers()
     pictures = []
     for frame, objects in zip(list(decode(buffer)), truths, strict=True):
         canvas = Canvas()
         nv12 = np.empty(canvas.nv12_shape, dtype=np.uint8)
-        geometry = AvPicture(frame, scaler).write_canvas(canvas, nv12)
+        geometry = AvPicture(frame, scalers).write_canvas(canvas, nv12)
         image = np.asarray(cv2.cvtColor(nv12, cv2.COLOR_YUV2BGR_NV12), dtype=np.uint8)
         pictures.append(Labelled(image, _boxes(objects, geometry)))
     return pictures[_FRAMES_PER_PICTURE - 1 :: _FRAMES_PER_PICTURE]

@@ -115,8 +115,8 @@ class TritonServer:
         Raises EnvironmentUnusable (and its kinds), PortTaken, ModelLoadFailed, ServerExited, NotReady, LauncherError.
         Nothing is left running then.
         """
-        self._stop_asked.clear()
         with self._turn:
+            self._stop_asked.clear()
             self._start()
 
     def stop(self, *, at_once: bool = False) -> None:
@@ -130,8 +130,10 @@ class TritonServer:
 
     def restart(self) -> None:
         """Stop, if it runs, and start again on the same ports. Raises as `start` does."""
-        self.stop()
-        self.start()
+        with self._turn:  # in one piece: a stop from another thread comes before or aborts it, never in between
+            self._stop_asked.clear()
+            self._stop(at_once=False)
+            self._start()
 
     def __enter__(self) -> Self:
         self.start()

@@ -37,3 +37,7 @@ class CodedPicture:
     def encode_jpeg(self, max_size_px: tuple[int, int] | None) -> tuple[bytes, float]:
         """A grey JPEG."""
         return cv2.imencode(".jpg", self._luma)[1].tobytes(), 1.0
+
+    def to_bgr(self, width: int, height: int) -> NDArray[np.uint8]:
+        """The luma as grey."""
+        return cv2.cvtColor(cv2.resize(self._luma, (width, height)), cv2.COLOR_GRAY2BGR)

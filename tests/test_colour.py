@@ -1,16 +1,17 @@
 """Whatever matrix and range a camera sends, the canvas is BT.601 limited: what FFmpeg shows is what the model sees."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace
 from conftest import write_clip
 from numpy.typing import NDArray
 
-from clients.sources.picture import AvPicture
+from clients.sources.picture import AvPicture, Scalers
 from clients.types import Canvas
 
 PATCHES = [(200, 40, 40), (40, 200, 40), (40, 40, 200), (230, 230, 230), (20, 20, 20), (120, 60, 180), (250, 200, 30)]
@@ -61,7 +62,7 @@ def test_the_canvas_shows_the_colours_that_ffmpeg_shows(tmp_path: Path, camera: 
         assert frame.colorspace == 2, "the clip is meant to be untagged"
     canvas = Canvas()
     pixels = np.empty(canvas.nv12_shape, np.uint8)
-    geometry = AvPicture(frame, VideoReformatter()).write_canvas(canvas, pixels)
+    geometry = AvPicture(frame, Scalers()).write_canvas(canvas, pixels)
     shown = cv2.cvtColor(pixels, cv2.COLOR_YUV2RGB_NV12)
     expected = ffmpeg_rgb(path, matrix, full)
     for index in range(len(PATCHES)):
@@ -78,7 +79,7 @@ def test_the_rest_of_the_canvas_is_grey(tmp_path: Path, size: tuple[int, int], p
     frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
     canvas = Canvas()
     pixels = np.full(canvas.nv12_shape, 7, np.uint8)
-    geometry = AvPicture(frame, VideoReformatter()).write_canvas(canvas, pixels)
+    geometry = AvPicture(frame, Scalers()).write_canvas(canvas, pixels)
     assert (geometry.pad_x, geometry.pad_y) == pads
     left, top = int(geometry.pad_x), int(geometry.pad_y)
     luma, chroma = pixels[: canvas.height], pixels[canvas.height :]
@@ -95,12 +96,12 @@ def test_a_canvas_of_another_shape_is_refused() -> None:
     """The array to fill must be the canvas, and the message shows both."""
     frame = av.VideoFrame(64, 64, "yuv420p")
     with pytest.raises(ValueError, match=r"\(576, 640\), got uint8 \(384, 640\)"):
-        AvPicture(frame, VideoReformatter()).write_canvas(Canvas(), np.zeros((384, 640), np.uint8))
+        AvPicture(frame, Scalers()).write_canvas(Canvas(), np.zeros((384, 640), np.uint8))
 
 
 def test_a_jpeg_is_scaled_to_the_largest_size() -> None:
     """A picture above the largest size is scaled to fit it, one below is not touched."""
-    large = AvPicture(av.VideoFrame.from_ndarray(chart(720).repeat(4, axis=1), format="rgb24"), VideoReformatter())
+    large = AvPicture(av.VideoFrame.from_ndarray(chart(720).repeat(4, axis=1), format="rgb24"), Scalers())
     data, scale = large.encode_jpeg((640, 360))
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert max(decoded.shape[1] / 640, decoded.shape[0] / 360) == pytest.approx(1, abs=0.01)
@@ -114,7 +115,7 @@ def test_the_thumbnail_is_the_averaged_luma() -> None:
     picture[:, 160:] = 255
     for pix_fmt in ("yuv420p", "yuv420p10le", "rgb24", "gray"):
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pix_fmt)
-        thumbnail = AvPicture(frame, VideoReformatter()).thumbnail()
+        thumbnail = AvPicture(frame, Scalers()).thumbnail()
         assert thumbnail.shape == (36, 64)
         assert thumbnail[:, :31].max() < 40, pix_fmt
         assert thumbnail[:, 33:].min() > 200, pix_fmt
@@ -143,3 +144,22 @@ def ffmpeg_rgb(path: Path, matrix: Colorspace, full: bool) -> NDArray[np.uint8]:
         graph.configure()
         graph.push(next(container.decode(video=0)))
         return graph.pull().to_ndarray()
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "rgb24"])
+def test_the_threads_of_a_camera_do_not_share_a_scaler(pix_fmt: str) -> None:
+    """Thumbnails, canvases (two at once after a time-out) and views made at the same time are what they are alone."""
+    scalers = Scalers()
+    frame = av.VideoFrame.from_ndarray(chart(720), format="rgb24").reformat(format=pix_fmt)
+    picture = AvPicture(frame, scalers)
+
+    def canvas() -> bytes:
+        pixels = np.empty(Canvas().nv12_shape, np.uint8)
+        picture.write_canvas(Canvas(), pixels)
+        return pixels.tobytes()
+
+    jobs = [canvas, canvas, lambda: picture.thumbnail().tobytes(), lambda: picture.to_bgr(320, 180).tobytes()]
+    alone = [job() for job in jobs]
+    with ThreadPoolExecutor(len(jobs)) as threads:
+        for _ in range(60):
+            assert list(threads.map(lambda job: job(), jobs)) == alone

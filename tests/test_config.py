@@ -76,6 +76,9 @@ MISTAKES = {
     "url": ("triton: {url: 'http://x:8000'}", r"triton\.url: must be host:port, .*got 'http://x:8000'"),
     "transport": ("triton: {transport: carrier}", r"triton\.transport: .*'auto'.*got 'carrier'"),
     "batch sizes": ("system: {max_batch_size: 2}", r"system: min_batch_size must not exceed .*got 4 > 2"),
+    "infinite": ("system: {target_fps: .inf}", r"system\.target_fps: .*finite number, got inf"),
+    "video name": ("sinks: {mosaic_video: out/m.foo}", r"sinks\.mosaic_video: must end in \.mp4 or \.mkv, got 'out/m"),
+    "image name": ("sinks: {mosaic_image: out/m}", r"sinks\.mosaic_image: must end in \.png or \.jpg, got 'out/m'"),
     "broken YAML": ("system: {max_streams: 5", r"not valid YAML: line \d+, column \d+"),
     "a key twice": ("system: {}\nsystem: {}", r"not valid YAML: line 2, column 1: the key 'system' is given twice"),
     "a list": ("- a\n- b", r"expected sections such as `cameras:` at the top, got a list"),
@@ -145,3 +148,15 @@ def test_the_demo_needs_tier_n_only() -> None:
     settings = load_settings(ROOT / "config.demo.yaml")
     assert settings.tiers == (Tier.N,)
     assert len(settings.streams()) == 8
+
+
+def test_cameras_may_share_what_they_have_in_common(tmp_path: Path) -> None:
+    """YAML's own anchors and merges: fifty cameras need not repeat themselves."""
+    text = """
+    cameras:
+      - &first {id: a, source: a.mp4, max_fps: 3, loop: true}
+      - {<<: *first, id: b}
+    """
+    a, b = load_settings(written(tmp_path, text)).streams()
+    assert (a.stream_id, b.stream_id) == ("a", "b")
+    assert (b.source, b.max_fps, b.loop) == ("a.mp4", 3, True)

@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from av.video.frame import PictureType
-from av.video.reformatter import VideoReformatter
 
-from clients.sources.colour import to_bgr
+from clients.sources.colour import Scaler, to_bgr
 from demo.__main__ import main
 from demo.clips import _SOURCES, Job, render_clip, render_clips
 from demo.render import Rendered, Renderer
@@ -152,7 +151,7 @@ def test_colours_are_what_the_tags_say(size: tuple[int, int], matrix: int) -> No
     buffer.seek(0)
     frame = list(decode(buffer))[-1]
     assert (frame.colorspace, frame.color_range, frame.format.name) == (matrix, 1, "yuv420p")
-    back = to_bgr(frame, *size, VideoReformatter()).to_ndarray()
+    back = to_bgr(frame, *size, Scaler()).to_ndarray()
     for place, colour in enumerate(colours):
         seen = back[size[1] // 2, place * stripe + stripe // 2].astype(int)
         assert np.abs(seen - colour).max() <= 6, (seen, colour)

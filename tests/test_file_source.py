@@ -2,9 +2,11 @@
 
 import wave
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from conftest import moving_square, write_clip
@@ -153,3 +155,48 @@ def test_odd_sizes_are_decoded(tmp_path: Path, size: tuple[int, int]) -> None:
     path = write_clip(tmp_path / "odd.mkv", pictures, codec="ffv1", pix_fmt="yuv444p")
     frames = list(FileSource("cam", path).frames(Clock().timing()))
     assert frames[0].picture.size_px == size
+
+
+def test_a_camera_that_is_always_late_can_be_stopped(clip: Path) -> None:
+    """Decoding slower than real time, endlessly looped: it is asked to stop at every packet all the same."""
+    clock, seen = Clock(stop_after=30), 0
+    for _ in FileSource("cam", clip, loop=True).frames(clock.timing()):
+        clock.now += SECOND // 5
+        seen += 1
+        assert seen < 60
+    assert seen >= 20
+
+
+def test_a_stream_without_times_is_counted(tmp_path: Path) -> None:
+    """Raw H.264 says no times: its frames are paced at its rate and their media time grows."""
+    path = write_clip(tmp_path / "raw.h264", moving_square(50))
+    clock = Clock()
+    frames = list(islice(FileSource("cam", path, loop=True).frames(clock.timing()), 120))
+    assert (np.diff([frame.media_time_s for frame in frames]) > 0).all()
+    assert sum(clock.slept) == pytest.approx(120 / 25, rel=0.1)
+
+
+def test_a_loop_of_one_frame_is_paced(tmp_path: Path) -> None:
+    """A file of a single frame is a slow camera, not a busy loop."""
+    path = write_clip(tmp_path / "one.mp4", moving_square(1))
+    clock = Clock()
+    frames = list(islice(FileSource("cam", path, loop=True).frames(clock.timing()), 20))
+    assert (np.diff([frame.media_time_s for frame in frames]) > 0).all()
+    assert sum(clock.slept) > 0.5
+
+
+def test_a_jump_of_the_cameras_clock_is_not_slept_through(tmp_path: Path) -> None:
+    """Two recordings joined into one stream, an hour apart: the second one goes on at once."""
+    path = tmp_path / "joined.ts"
+    with av.open(str(path), "w", format="mpegts") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
+        stream.codec_context.options = {"preset": "ultrafast", "tune": "zerolatency"}
+        for index, picture in enumerate(moving_square(50)):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = index + (90_000 if index >= 25 else 0), Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    clock = Clock()
+    assert len(list(FileSource("cam", path).frames(clock.timing()))) >= 49
+    assert sum(clock.slept) < 15

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from conftest import MODELS, ROOT, demo_clip, moving_square, write_clip
 from clients.config import parse_settings
 from clients.fleet import in_flight_window, resolve_tier
 from clients.tracking.tracker import generalised_iou
-from clients.types import StreamSpec, Tier
+from clients.types import Tier
 from deploy.server import TritonServer
 
 N_ONLY = {"default": "yolo12n", "fallback": "yolo12n", "high_precision": "yolo12n"}
@@ -119,12 +121,11 @@ def test_the_fleet_outlives_its_server(tmp_path: Path, own_triton: TritonServer)
     cameras = [{"id": f"cam{index}", "source": str(clip), "loop": True} for index in range(4)]
     config = configured(tmp_path, cameras=cameras, triton={"url": own_triton.grpc_url}, system={"target_fps": 5})
     results = tmp_path / "detections.jsonl"
-    command = [sys.executable, "-m", "clients", "run", "--config", str(config)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        wait_for_lines(results, 8)
+    with running("run", "--config", config) as process:
+        wait_for_lines(results, 8, process)
         os.kill(own_triton.pid, signal.SIGKILL)
         own_triton.restart()
-        wait_for_lines(results, lines_of(results) + 8)
+        wait_for_lines(results, lines_of(results) + 8, process)
         process.terminate()
         output, log = process.communicate(timeout=30)
     summary = json.loads(output.splitlines()[-1])
@@ -141,11 +142,10 @@ def test_the_embedded_server_is_started_again(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", moving_square(100))
     config = configured(tmp_path, cameras=[{"id": "cam", "source": str(clip), "loop": True}])
     results = tmp_path / "detections.jsonl"
-    command = [sys.executable, "-m", "clients", "run", "--config", str(config)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        wait_for_lines(results, 4)
+    with running("run", "--config", config) as process:
+        wait_for_lines(results, 4, process)
         os.kill(server_of(process.pid), signal.SIGKILL)
-        wait_for_lines(results, lines_of(results) + 4)
+        wait_for_lines(results, lines_of(results) + 4, process)
         process.terminate()
         _, log = process.communicate(timeout=30)
     assert process.returncode == 0
@@ -162,10 +162,51 @@ def lines_of(path: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def wait_for_lines(path: Path, count: int) -> None:
-    """Until the fleet has written so many results; bounded by the test's own time limit."""
+def wait_for_lines(path: Path, count: int, process: subprocess.Popen[str]) -> None:
+    """Until the fleet has written so many results."""
     while lines_of(path) < count:
+        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
+
+
+@contextmanager
+def running(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """`python -m clients` in the background; killed when the test fails before it has ended."""
+    command = [sys.executable, "-m", "clients", *map(str, arguments)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_being_told_to_stop_while_triton_starts_is_orderly(tmp_path: Path) -> None:
+    """SIGTERM before the cameras run: one line, exit code 130, no server and no folder left."""
+    clip = write_clip(tmp_path / "clip.mp4", moving_square(3))
+    config = configured(tmp_path, cameras=[{"id": "cam", "source": str(clip), "loop": True}])
+    with running("run", "--config", config) as process:
+        for line in process.stderr:  # type: ignore[union-attr]
+            if "starting Triton" in line:
+                break
+        process.terminate()
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted before the cameras were running" in log
+    assert "Traceback" not in log
+
+
+def test_a_second_signal_does_not_cost_the_summary(tmp_path: Path) -> None:
+    """SIGTERM twice while the run is ending: the summary is printed all the same."""
+    clip = write_clip(tmp_path / "clip.mp4", moving_square(50))
+    config = configured(tmp_path, cameras=[{"id": "cam", "source": str(clip), "loop": True}])
+    with running("run", "--config", config) as process:
+        wait_for_lines(tmp_path / "detections.jsonl", 2, process)
+        process.terminate()
+        time.sleep(0.5)  # into the teardown; whenever it arrives, the outcome must be the same
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert json.loads(output.splitlines()[-1])["inferences"] >= 2
 
 
 CANNOT_RUN = {
@@ -231,7 +272,6 @@ def test_the_window_follows_the_cameras() -> None:
     ids=["its own", "the fallback", "what there is"],
 )
 def test_a_missing_tier_is_replaced(wanted: str, served: str, used: str) -> None:
-    """Its own tier, else the fallback, else the smallest that is ready."""
+    """The wanted tier, else the fallback, else the smallest that is ready."""
     tier = {tier.name.lower(): tier for tier in Tier}
-    spec = StreamSpec("a", "a.mp4", tier=tier[wanted])
-    assert resolve_tier(spec, [tier[name] for name in served], Tier.N) == tier[used]
+    assert resolve_tier(tier[wanted], [tier[name] for name in served], Tier.N) == tier[used]

@@ -44,3 +44,10 @@ def test_what_the_demo_needs_loads_no_torch(module: str) -> None:
     code = f"import {module}, sys; print(*(set(sys.modules) & {{'torch', 'ultralytics'}}))"
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert process.stdout.strip() == ""
+
+
+def test_a_client_beside_a_running_triton_loads_no_launcher() -> None:
+    """With `triton.url` set, neither the launcher nor the export's spec is imported."""
+    code = "import clients.fleet, sys; print(*({name.split('.')[0] for name in sys.modules} & {'deploy', 'export'}))"
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == ""

@@ -8,7 +8,6 @@ import av
 import cv2
 import numpy as np
 import pytest
-from av.video.reformatter import VideoReformatter
 from rich.console import Console
 
 from clients.dashboard.table import fleet_line, fleet_table
@@ -17,7 +16,7 @@ from clients.result import Result
 from clients.sinks.jsonl import JsonlSink, as_record
 from clients.sinks.mosaic import Grid, MosaicSink, View
 from clients.sources.frame import Frame
-from clients.sources.picture import AvPicture
+from clients.sources.picture import AvPicture, Scalers
 from clients.statistics import CameraReport, Histogram
 from clients.tracking.tracker import Tracker
 from clients.types import Detections, Tier, Verdict
@@ -33,7 +32,7 @@ def result(index: int = 0) -> Result:
 def test_a_line_holds_what_was_found(tmp_path: Path) -> None:
     """One JSON object per result, in order, rounded, with names."""
     path = tmp_path / "new" / "d.jsonl"
-    sink = JsonlSink(path, ("person", "car"))
+    sink = JsonlSink(path, {Tier.N: ("person", "car")})
     for index in range(50):
         sink.write(result(index))
     sink.close()
@@ -57,7 +56,7 @@ def test_a_class_without_a_name_is_its_number() -> None:
 
 def test_a_full_disk_drops_lines_and_counts_them() -> None:
     """/dev/full refuses every write: the pipeline goes on, each lost line is counted."""
-    sink = JsonlSink(Path("/dev/full"), ())
+    sink = JsonlSink(Path("/dev/full"), {})
     for _ in range(20):
         sink.write(result())
     sink.close()
@@ -68,7 +67,7 @@ def test_a_full_disk_drops_lines_and_counts_them() -> None:
 def test_a_file_that_cannot_be_created_is_a_clear_error(path: str) -> None:
     """The line names the key and the path."""
     with pytest.raises(SinkError, match=rf"sinks\.jsonl: {path} cannot be written"):
-        JsonlSink(Path(path), ())
+        JsonlSink(Path(path), {})
 
 
 def test_ids_must_fit_the_detections() -> None:
@@ -82,7 +81,7 @@ def view(drawn: threading.Event) -> View:
     picture = np.zeros((360, 640, 3), np.uint8)
     picture[:] = (30, 60, 200)
     image = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
-    av_picture = AvPicture(image, VideoReformatter())
+    av_picture = AvPicture(image, Scalers())
     frame = Frame("cam", 0, 0, 0.0, av_picture, av_picture.thumbnail())
     tracker = Tracker()
     tracker.update(Detections.from_rows(BOX), 0.0)
@@ -94,14 +93,14 @@ def view(drawn: threading.Event) -> View:
             drawn.set()
         return frame
 
-    return View("cam", newest, tracker.predict, lambda: "live")
+    return View("cam", ("person", "car"), newest, tracker.predict, lambda: "live")
 
 
 def test_the_mosaic_shows_the_camera_and_its_box(tmp_path: Path) -> None:
     """The PNG has the camera's colour, the box's colour on the box's edge, and the video has the PNG's size."""
     drawn = threading.Event()
     video, image = tmp_path / "m.mp4", tmp_path / "m.png"
-    sink = MosaicSink([view(drawn)], ("person", "car"), video=video, image=image, fps=20)
+    sink = MosaicSink([view(drawn)], video=video, image=image, fps=20)
     assert drawn.wait(20)
     sink.close()
     shown = cv2.imread(str(image))
@@ -133,7 +132,7 @@ def test_the_grid_holds_all_cameras(count: int, shape: tuple[int, int]) -> None:
 def test_a_video_that_cannot_be_created_is_a_clear_error() -> None:
     """The line names the key and the path."""
     with pytest.raises(SinkError, match=r"sinks\.mosaic_video: /proc/nowhere/m\.mp4 cannot be written"):
-        MosaicSink([], (), video=Path("/proc/nowhere/m.mp4"), image=None, fps=5)
+        MosaicSink([], video=Path("/proc/nowhere/m.mp4"), image=None, fps=5)
 
 
 def camera_report(decoded: int, inferred: int, similar: int) -> CameraReport:
@@ -154,3 +153,20 @@ def test_the_table_shows_rates_between_two_looks() -> None:
     shown = console.export_text()
     assert {"gate-3", "live", "yolo12n", "125.0", "5.0", "100.0", "4", "42"} <= set(shown.split())
     assert fleet_line(later, earlier, 2.0) == "1 of 1 cameras live, 125 frames/s decoded, 5.0 inferences/s"
+
+
+def test_a_mosaic_shorter_than_its_interval_still_leaves_a_picture(tmp_path: Path) -> None:
+    """Closed at once: the last picture is drawn and written all the same."""
+    sink = MosaicSink([view(threading.Event())], video=tmp_path / "m.mp4", image=tmp_path / "m.png", fps=0.1)
+    sink.close()
+    assert sink.failures == 0
+    assert cv2.imread(str(tmp_path / "m.png")) is not None
+    with av.open(str(tmp_path / "m.mp4")) as container:
+        assert len(list(container.decode(video=0))) >= 1
+
+
+def test_a_picture_that_cannot_be_written_is_counted_not_raised() -> None:
+    """The run's summary is worth more than its picture."""
+    sink = MosaicSink([view(threading.Event())], video=None, image=Path("/proc/nowhere/m.png"), fps=5)
+    sink.close()
+    assert sink.failures == 1

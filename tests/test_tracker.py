@@ -54,9 +54,9 @@ def test_an_object_that_was_missed_once_returns_under_its_id() -> None:
     first = tracker.update(found(box(10, 10)), 0.0)[0]
     assert tracker.update(found(), 0.4).tolist() == []
     assert tracker.update(found(box(12, 10)), 0.8)[0] == first
-    tracker.update(found(), 1.2)
-    tracker.update(found(), 2.5)
-    assert tracker.update(found(box(12, 10)), 2.6)[0] != first
+    assert len(tracker.predict(1.7).track_id) == 1
+    assert len(tracker.predict(1.9).track_id) == 0, "what is not seen any more is not shown any more"
+    assert tracker.update(found(box(12, 10)), 1.9)[0] != first
 
 
 def test_another_class_is_another_object() -> None:

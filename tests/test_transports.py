@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from av.video.reformatter import VideoReformatter
 from conftest import demo_frame
 
 from clients.config import parse_settings
@@ -21,9 +20,9 @@ from clients.inference.choose import open_transport
 from clients.inference.flight import Flights
 from clients.inference.memory import MemoryTransport
 from clients.inference.server import EngineCounts, TritonLink
-from clients.inference.shm import Region
+from clients.inference.shm import Region, SharedMemoryTransport
 from clients.inference.transport import Request, Transport
-from clients.sources.picture import AvPicture
+from clients.sources.picture import AvPicture, Scalers
 from clients.types import Canvas, Detections, Thresholds, Tier
 from deploy.server import TritonServer
 
@@ -34,7 +33,7 @@ REMOTE = ["shm", "grpc", "jpeg"]
 def request(**changes: object) -> Request:
     """A picture of the demo with objects in it."""
     fields = {"stream_id": "cam", "tier": Tier.N, "thresholds": Thresholds(0.4, 0.5)} | changes
-    return Request(picture=AvPicture(demo_frame(), VideoReformatter()), **fields)  # type: ignore[arg-type]
+    return Request(picture=AvPicture(demo_frame(), Scalers()), **fields)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
@@ -168,10 +167,11 @@ async def test_the_server_says_what_it_serves(triton: TritonServer) -> None:
 
 
 def test_a_mean_batch_needs_executions() -> None:
-    """Without executions in between, or after a restart, there is no mean batch."""
+    """Without executions in between there is no mean batch, nor from counts that a restart has reset."""
     assert EngineCounts(12, 4).mean_batch_since(EngineCounts(4, 2)) == 4
     assert EngineCounts(12, 4).mean_batch_since(EngineCounts(12, 4)) is None
     assert EngineCounts(2, 1).mean_batch_since(EngineCounts(12, 4)) is None
+    assert EngineCounts(120, 90).mean_batch_since(EngineCounts(400, 80)) is None
 
 
 async def test_a_flight_outlives_the_caller_that_gave_up() -> None:
@@ -217,3 +217,51 @@ async def test_a_region_keeps_slots_apart_and_leaves_no_name() -> None:
     assert await region.lease(1) == first
     region.unlink()
     assert not path.exists()
+
+
+async def test_a_slot_that_timed_out_is_not_written_until_the_server_has_answered(own_triton: TritonServer) -> None:
+    """Five requests time out at a frozen server: their slots stay taken, and come back when it has answered."""
+    async with opened(own_triton.grpc_url, "shm", timeout_ms=1000) as transport:
+        assert isinstance(transport, SharedMemoryTransport)
+        await eventually(transport)
+        all_slots = transport.free_slots
+        os.kill(own_triton.pid, signal.SIGSTOP)
+        try:
+            outcomes = await asyncio.gather(*(transport.infer(request()) for _ in range(5)), return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} == {RequestTimeout}
+            assert transport.free_slots == all_slots - 5
+        finally:
+            os.kill(own_triton.pid, signal.SIGCONT)
+        while transport.free_slots < all_slots:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_slot_of_a_broken_connection_is_never_written_again(own_triton: TritonServer) -> None:
+    """The connection breaks with requests in flight: their slots stay lost, and a new region has all of its own."""
+    async with opened(own_triton.grpc_url, "shm") as transport:
+        assert isinstance(transport, SharedMemoryTransport)
+        await transport.infer(request())
+        all_slots = transport.free_slots
+        os.kill(own_triton.pid, signal.SIGSTOP)
+        flying = asyncio.gather(*(transport.infer(request()) for _ in range(3)), return_exceptions=True)
+        while transport.free_slots > all_slots - 3:
+            await asyncio.sleep(0.02)
+        os.kill(own_triton.pid, signal.SIGKILL)
+        assert {type(outcome) for outcome in await flying} == {ServerUnavailable}
+        assert transport.free_slots == all_slots - 3
+        await asyncio.to_thread(own_triton.restart)
+        await eventually(transport)
+        assert transport.free_slots == all_slots
+
+
+async def test_closing_does_not_wait_for_a_frozen_server(own_triton: TritonServer) -> None:
+    """A server that does not answer at all costs the shutdown a bounded time."""
+    transport_context = opened(own_triton.grpc_url, "shm", timeout_ms=500)
+    transport = await transport_context.__aenter__()
+    os.kill(own_triton.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(RequestTimeout):
+            await transport.infer(request())
+        await asyncio.wait_for(transport_context.__aexit__(None, None, None), 20)
+    finally:
+        os.kill(own_triton.pid, signal.SIGCONT)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.live import Live
+from rich.logging import RichHandler
 
 from clients.config import Monitoring
 from clients.dashboard.table import fleet_line, fleet_table
@@ -31,7 +33,7 @@ async def show(lanes: Sequence[Lane], monitoring: Monitoring) -> None:
 
 async def _show_table(lanes: Sequence[Lane], monitoring: Monitoring, console: Console) -> None:
     looked_s, gpu = 0.0, ""
-    with Live(console=console, auto_refresh=False, transient=True) as live:
+    with _logging_through(console), Live(console=console, auto_refresh=False, transient=True) as live:
         reports, read_s = _reports(lanes), time.monotonic()
         while True:
             await asyncio.sleep(_REFRESH_S)
@@ -42,6 +44,18 @@ async def _show_table(lanes: Sequence[Lane], monitoring: Monitoring, console: Co
             elapsed_s = read_s - before_s
             title = f"{fleet_line(reports, earlier, elapsed_s)}{gpu}"
             live.update(fleet_table(reports, earlier, elapsed_s, title), refresh=True)
+
+
+@contextmanager
+def _logging_through(console: Console) -> Iterator[None]:
+    """What is logged while the table is on the screen is printed above it instead of being painted over."""
+    root = logging.getLogger()
+    before = root.handlers
+    root.handlers = [RichHandler(console=console, show_time=False, show_path=False, markup=False)]
+    try:
+        yield
+    finally:
+        root.handlers = before
 
 
 async def _show_lines(lanes: Sequence[Lane], monitoring: Monitoring) -> None:

@@ -43,13 +43,15 @@ class Flights:
             raise RequestTimeout(f"no answer within {self.timeout_s * 1000:.0f} ms") from error
         return task.result()
 
-    async def close(self, grace_s: float) -> None:
-        """Give what is in flight `grace_s` seconds to land, then cancel it."""
+    async def close(self, grace_s: float) -> bool:
+        """Give what is in flight `grace_s` seconds to land, then cancel it. Whether everything has landed by itself."""
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=grace_s)
+        landed = not self._tasks
         for task in set(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        return landed
 
     def _depart(self, send: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
         task = asyncio.create_task(send())

@@ -43,9 +43,10 @@ class EngineCounts:
     executions: int
 
     def mean_batch_since(self, earlier: EngineCounts) -> float | None:
-        """Mean batch between two readings; None when nothing ran, or the server restarted in between."""
+        """Mean batch between two readings of the same server start; None when nothing ran."""
         executions = self.executions - earlier.executions
-        return (self.inferences - earlier.inferences) / executions if executions > 0 else None
+        inferences = self.inferences - earlier.inferences
+        return inferences / executions if executions > 0 and inferences >= executions else None
 
 
 class TritonLink:
@@ -109,11 +110,13 @@ class TritonLink:
 
     async def register(self, name: str, key: str, size_bytes: int) -> None:
         """Make a region of this host's shared memory known to the server. Raises ServerUnavailable, ModelError."""
-        await self._ask(self._client.register_system_shared_memory(name, key, size_bytes))
+        await self._ask(
+            self._client.register_system_shared_memory(name, key, size_bytes, client_timeout=_CONTROL_TIMEOUT_S)
+        )
 
     async def unregister(self, name: str) -> None:
         """Make the server forget a region. Raises ServerUnavailable, ModelError."""
-        await self._ask(self._client.unregister_system_shared_memory(name))
+        await self._ask(self._client.unregister_system_shared_memory(name, client_timeout=_CONTROL_TIMEOUT_S))
 
     async def registered(self) -> frozenset[str]:
         """Names of the regions that the server knows. Raises ServerUnavailable, ModelError."""
@@ -175,4 +178,7 @@ def _detections(answer: InferResult) -> Detections:
             f"expected detections (1, {MAX_DETECTIONS}, 6) and count (1, 1), got {shapes[0]} and {shapes[1]}; an empty "
             "tensor means that the server's Python has numpy 2"
         )
-    return Detections.from_rows(rows[0, : int(count[0, 0])])
+    found = rows[0, : int(count[0, 0])]
+    if not np.isfinite(found).all():
+        raise ModelError("the answer holds boxes or scores that are not finite numbers")
+    return Detections.from_rows(found)

@@ -37,9 +37,9 @@ class Region:
         self.size_bytes = self.slot_bytes * slots
         self.lost = 0  # slots that a broken connection left in an unknown state
         self._shape = canvas.nv12_shape
-        self._free: asyncio.Queue[int] = asyncio.Queue()
+        self.free: asyncio.Queue[int] = asyncio.Queue()
         for index in range(slots):
-            self._free.put_nowait(index)
+            self.free.put_nowait(index)
         self._path = _FOLDER / self.name
         descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         try:
@@ -51,21 +51,16 @@ class Region:
         finally:
             os.close(descriptor)
 
-    @property
-    def free_slots(self) -> int:
-        """Slots that no request holds."""
-        return self._free.qsize()
-
     async def lease(self, timeout_s: float) -> int:
         """Take a free slot. Raises RequestTimeout when every slot is still being read."""
         try:
-            return await asyncio.wait_for(self._free.get(), timeout_s)
+            return await asyncio.wait_for(self.free.get(), timeout_s)
         except TimeoutError as error:
             raise RequestTimeout(f"no slot of shared memory became free within {timeout_s * 1000:.0f} ms") from error
 
     def release(self, slot: int) -> None:
         """The server has answered: the slot may be written again."""
-        self._free.put_nowait(slot)
+        self.free.put_nowait(slot)
 
     def array(self, slot: int) -> NDArray[np.uint8]:
         """UINT8 canvas of a slot, a view of the shared memory."""
@@ -109,6 +104,11 @@ class SharedMemoryTransport:
         self._region = region
         self._registered.append(region.name)
 
+    @property
+    def free_slots(self) -> int:
+        """Slots that may be written: neither in flight nor in quarantine."""
+        return 0 if self._region is None else self._region.free.qsize()
+
     async def infer(self, request: Request) -> Detections:
         """See Transport."""
         region = self._region
@@ -118,9 +118,9 @@ class SharedMemoryTransport:
 
     async def close(self) -> None:
         """See Transport."""
-        await self._flights.close(grace_s=1.0)
+        landed = await self._flights.close(grace_s=1.0)
         self._region = None
-        while self._registered:
+        while landed and self._registered:  # else a server that is alive may still be reading: it keeps the region
             with contextlib.suppress(InferenceError):  # a dead server has forgotten it already
                 await self._link.unregister(self._registered.pop())
 

@@ -7,11 +7,13 @@ import json
 import logging
 import queue
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from clients.errors import SinkError
 from clients.result import Result
+from clients.types import Tier
 
 _QUEUE = 2000  # results; at fifty cameras and 8 inferences/s each, five seconds of a disk that does not answer
 _CLOSE_S = 5.0
@@ -21,7 +23,7 @@ log = logging.getLogger(__name__)
 class JsonlSink:
     """Appends to `path`, which is emptied first. `dropped` counts lines that found the queue full or the disk dead."""
 
-    def __init__(self, path: Path, labels: tuple[str, ...]) -> None:
+    def __init__(self, path: Path, labels: Mapping[Tier, tuple[str, ...]]) -> None:
         """Raises SinkError when the file cannot be created."""
         self._labels = labels
         self.dropped = 0
@@ -55,10 +57,12 @@ class JsonlSink:
 
     def _write_line(self, result: Result) -> None:
         try:
-            self._file.write(json.dumps(as_record(result, self._labels), separators=(",", ":")) + "\n")
+            self._file.write(
+                json.dumps(as_record(result, self._labels.get(result.tier, ())), separators=(",", ":")) + "\n"
+            )
         except OSError as error:
             if not self.dropped:
-                log.error("sinks.jsonl: %s: %s; results are dropped", self._file.name, error.strerror)
+                log.error("sinks.jsonl: %s: %s; lines are dropped", self._file.name, error.strerror)
             self.dropped += 1
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,14 +18,13 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import Colorspace, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from clients.errors import SinkError
 from clients.sinks.jsonl import label
 from clients.sources.frame import Frame
-from clients.sources.picture import AvPicture
 from clients.tracking.tracker import Tracks
 
 _WIDTH_PX = 1440
@@ -36,71 +36,82 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the mosaic needs of one camera: its newest frame, its tracks at a time, and a line of text."""
+    """What the mosaic needs of one camera: its newest frame, its tracks at a time, names and a line of text."""
 
     stream_id: str
+    labels: tuple[str, ...]
     newest: Callable[[], Frame | None]
     tracks: Callable[[float], Tracks]
     caption: Callable[[], str]
 
 
 class MosaicSink:
-    """Draws until `close`. Either path may be None."""
+    """Draws until `close`. Either path may be None. `failures` counts pictures that could not be drawn or written."""
 
-    def __init__(
-        self, views: Sequence[View], labels: tuple[str, ...], *, video: Path | None, image: Path | None, fps: float
-    ) -> None:
+    def __init__(self, views: Sequence[View], *, video: Path | None, image: Path | None, fps: float) -> None:
         """Raises SinkError when the video cannot be created."""
         self._views = views
-        self._labels = labels
         self._image = image
-        self._interval_s = 1 / fps
+        self._fps = fps
         self._grid = Grid.of(len(views))
-        self._scalers = [VideoReformatter() for _ in views]
-        self._picture: NDArray[np.uint8] | None = None
         self._writer = None if video is None else _VideoWriter(video, self._grid.size_px, fps)
+        self.failures = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._draw_all, name="sink-mosaic", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Draw once more, finish the video and write the PNG. Raises SinkError when they cannot be written."""
+        """Draw once more, finish the video and write the picture."""
         self._stop.set()
         self._thread.join()
-        if self._writer is not None:
-            self._writer.close()
-        if self._image is not None and self._picture is not None:
-            self._image.parent.mkdir(parents=True, exist_ok=True)
-            if not cv2.imwrite(str(self._image), self._picture):
-                raise SinkError(f"sinks.mosaic_image: {self._image} cannot be written")
 
     def _draw_all(self) -> None:
-        while not self._stop.wait(self._interval_s):
-            self._picture = self._draw()
-            if self._writer is not None and not self._writer.write(self._picture):
-                self._writer.close()
-                self._writer = None
+        started_s, number = time.monotonic(), 0
+        while not self._stop.wait(max(0.0, started_s + number / self._fps - time.monotonic())):
+            self._guarded(self._write_video, number)
+            number = max(number + 1, int((time.monotonic() - started_s) * self._fps))  # a late picture is left out
+        self._guarded(self._write_video, number)
+        self._guarded(self._finish)
+
+    def _guarded(self, step: Callable[..., None], *arguments: int) -> None:
+        try:
+            step(*arguments)
+        except Exception as error:  # pictures for people never end a run: said once, counted
+            self.failures += 1
+            if self.failures == 1:
+                log.error("sinks.mosaic: %s (further failures are counted)", error)
+
+    def _write_video(self, number: int) -> None:
+        if self._writer is not None:
+            self._writer.write(self._draw(), number)
+
+    def _finish(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        if self._image is not None:
+            self._image.parent.mkdir(parents=True, exist_ok=True)
+            if not cv2.imwrite(str(self._image), self._draw()):
+                raise SinkError(f"{self._image} cannot be written")
 
     def _draw(self) -> NDArray[np.uint8]:
         picture = np.full((self._grid.size_px[1], self._grid.size_px[0], 3), _BACKGROUND, dtype=np.uint8)
-        for index, (view, scaler) in enumerate(zip(self._views, self._scalers, strict=True)):
+        for index, view in enumerate(self._views):
             frame = view.newest()
             tile = self._grid.tile(picture, index)
-            if frame is not None and isinstance(frame.picture, AvPicture):
-                self._draw_tile(tile, view, frame, frame.picture, scaler)
+            if frame is not None:
+                _draw_camera(tile, view, frame)
             _text(tile, view.stream_id, view.caption())
         return picture
 
-    def _draw_tile(
-        self, tile: NDArray[np.uint8], view: View, frame: Frame, picture: AvPicture, scaler: VideoReformatter
-    ) -> None:
-        width, height = picture.size_px
-        scale = min(tile.shape[1] / width, tile.shape[0] / height)
-        size = (max(2, round(width * scale)), max(2, round(height * scale)))
-        left, top = (tile.shape[1] - size[0]) // 2, (tile.shape[0] - size[1]) // 2
-        inner = tile[top : top + size[1], left : left + size[0]]
-        inner[:] = picture.to_bgr(*size, scaler)
-        _boxes(inner, view.tracks(frame.media_time_s), scale, self._labels)
+
+def _draw_camera(tile: NDArray[np.uint8], view: View, frame: Frame) -> None:
+    width, height = frame.picture.size_px
+    scale = min(tile.shape[1] / width, tile.shape[0] / height)
+    size = (max(2, round(width * scale)), max(2, round(height * scale)))
+    left, top = (tile.shape[1] - size[0]) // 2, (tile.shape[0] - size[1]) // 2
+    inner = tile[top : top + size[1], left : left + size[0]]
+    inner[:] = frame.picture.to_bgr(*size)
+    _boxes(inner, view.tracks(frame.media_time_s), scale, view.labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,41 +144,42 @@ class Grid:
 
 
 class _VideoWriter:
-    """H.264 in MP4, BT.601 limited and tagged so."""
+    """H.264, BT.601 limited and tagged so."""
 
     def __init__(self, path: Path, size_px: tuple[int, int], fps: float) -> None:
+        """Raises SinkError when the file cannot be created."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._container = av.open(str(path), mode="w")
         except (av.FFmpegError, OSError) as error:
             raise SinkError(f"sinks.mosaic_video: {path} cannot be written: {error.strerror}") from error
-        self._path = path
-        stream = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+        rate = Fraction(fps).limit_denominator(1000)
+        stream = self._container.add_stream("libx264", rate=rate)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = size_px
         stream.pix_fmt = "yuv420p"
         stream.codec_context.options = {"preset": "ultrafast", "crf": "24"}
         stream.codec_context.colorspace = Colorspace.ITU601
-        self._stream = stream
+        stream.codec_context.color_range = ColorRange.MPEG
+        stream.codec_context.time_base = 1 / rate
+        self._stream, self._time_base = stream, 1 / rate
+        self._reformatter = VideoReformatter()
 
-    def write(self, picture: NDArray[np.uint8]) -> bool:
-        """Append one BGR picture; False, logged, when the disk refuses it."""
-        try:
-            for packet in self._stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")):
-                self._container.mux(packet)
-        except (av.FFmpegError, OSError) as error:
-            log.error("sinks.mosaic_video: %s: %s; the video ends here", self._path, error.strerror)
-            return False
-        return True
+    def write(self, picture: NDArray[np.uint8], number: int) -> None:
+        """Append one BGR picture, the `number`-th of the video's clock."""
+        frame = self._reformatter.reformat(
+            av.VideoFrame.from_ndarray(picture, format="bgr24"),
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU601,
+            dst_color_range=ColorRange.MPEG,
+        )
+        frame.pts, frame.time_base = number, self._time_base
+        self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
         """Finish the file."""
-        try:
-            for packet in self._stream.encode(None):
-                self._container.mux(packet)
-            self._container.close()
-        except (av.FFmpegError, OSError) as error:
-            log.error("sinks.mosaic_video: %s cannot be finished: %s", self._path, error.strerror)
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
 
 
 def _boxes(tile: NDArray[np.uint8], tracks: Tracks, scale: float, labels: tuple[str, ...]) -> None:

@@ -5,10 +5,13 @@ PyAV's plain `reformat` converts neither matrix nor range; both ends are passed 
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import av
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from clients.errors import SourceError
 
 _HD_LINES = 720  # untagged video from this height up is BT.709 (ITU-R BT.709), below it BT.601
 _TAGGED = {  # AVColorSpace (libavutil/pixfmt.h) -> what swscale calls the same matrix
@@ -40,29 +43,53 @@ def source_colour(frame: av.VideoFrame) -> SourceColour:
     )
 
 
-def to_nv12(frame: av.VideoFrame, width: int, height: int, scaler: VideoReformatter) -> av.VideoFrame:
+class Scaler:
+    """swscale's state for one purpose of one camera, kept between its frames.
+
+    `lock` is the camera's: PyAV writes matrix and range into the frame while it converts, so two conversions of the
+    same frame, by whichever scalers, must not overlap.
+    """
+
+    def __init__(self, lock: threading.Lock | None = None) -> None:
+        self._reformatter = VideoReformatter()
+        self._lock = lock or threading.Lock()
+
+    def convert(
+        self, frame: av.VideoFrame, width: int, height: int, pixels: str, wanted: SourceColour | None
+    ) -> av.VideoFrame:
+        """Scale to `width` x `height` in the format `pixels`; `wanted` None leaves matrix and range as they come.
+
+        Raises SourceError for a frame that FFmpeg cannot convert.
+        """
+        colour = source_colour(frame)
+        try:
+            with self._lock:
+                return self._reformatter.reformat(
+                    frame,
+                    width=width,
+                    height=height,
+                    format=pixels,
+                    src_colorspace=colour.matrix if wanted else None,
+                    dst_colorspace=wanted.matrix if wanted else None,
+                    src_color_range=colour.range if wanted else None,
+                    dst_color_range=wanted.range if wanted else None,
+                    interpolation=Interpolation.BILINEAR,
+                    threads=1,
+                )
+        except av.FFmpegError as error:
+            raise SourceError(f"a {frame.format.name} frame cannot be converted: {error.strerror}") from error
+
+
+def to_nv12(frame: av.VideoFrame, width: int, height: int, scaler: Scaler) -> av.VideoFrame:
     """Scale to `width` x `height` and convert to NV12, BT.601, limited range, whatever the camera sends."""
-    return _converted(frame, width, height, scaler, "nv12", SourceColour(Colorspace.ITU601, ColorRange.MPEG))
+    return scaler.convert(frame, width, height, "nv12", SourceColour(Colorspace.ITU601, ColorRange.MPEG))
 
 
-def to_bgr(frame: av.VideoFrame, width: int, height: int, scaler: VideoReformatter) -> av.VideoFrame:
+def to_bgr(frame: av.VideoFrame, width: int, height: int, scaler: Scaler) -> av.VideoFrame:
     """Scale to `width` x `height` and convert to 8-bit BGR, for pictures that people look at."""
-    return _converted(frame, width, height, scaler, "bgr24", SourceColour(Colorspace.ITU601, ColorRange.JPEG))
+    return scaler.convert(frame, width, height, "bgr24", SourceColour(Colorspace.ITU601, ColorRange.JPEG))
 
 
-def _converted(
-    frame: av.VideoFrame, width: int, height: int, scaler: VideoReformatter, pixels: str, wanted: SourceColour
-) -> av.VideoFrame:
-    colour = source_colour(frame)
-    return scaler.reformat(
-        frame,
-        width=width,
-        height=height,
-        format=pixels,
-        src_colorspace=colour.matrix,
-        dst_colorspace=wanted.matrix,
-        src_color_range=colour.range,
-        dst_color_range=wanted.range,
-        interpolation=Interpolation.BILINEAR,
-        threads=1,
-    )
+def to_grey(frame: av.VideoFrame, width: int, height: int, scaler: Scaler) -> av.VideoFrame:
+    """Scale to `width` x `height`, 8-bit luma in the camera's own range."""
+    return scaler.convert(frame, width, height, "gray", None)

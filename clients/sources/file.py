@@ -5,22 +5,25 @@ It knows nothing of gates or servers. One generator per camera, run in a thread 
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
 from av.codec.context import Flags, ThreadType
 from av.container import InputContainer
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from clients.errors import SourceError
 from clients.sources.frame import Frame
-from clients.sources.picture import AvPicture
+from clients.sources.picture import AvPicture, Scalers
 
 _MAX_LAG_NS = 1_000_000_000  # further behind than this, the clock is set anew instead of chasing it for ever
+_MAX_AHEAD_NS = 10_000_000_000  # a packet that is due later than this is a clock that jumped, not a pause
+_DEFAULT_FPS = 25.0  # of a stream that says neither times nor rate
 _MAX_BAD_PACKETS = 100  # in a row, before the file is given up
 
 
@@ -39,6 +42,7 @@ class FileSource:
         self._stream_id = stream_id
         self._path = path
         self._loop = loop
+        self._frame_s = 1 / _DEFAULT_FPS
         self.bad_packets = 0
 
     def frames(self, timing: Timing) -> Generator[Frame]:
@@ -47,33 +51,36 @@ class FileSource:
         Raises SourceError: no such file, not a video, no video stream, not decodable.
         """
         pace = _Pace(timing)
-        scaler = VideoReformatter()
+        scalers = Scalers()
         index, offset_s = 0, 0.0
         while True:
             first, end_s = index, offset_s
             for captured_ns, media_s, image in self._play(pace, offset_s):
-                picture = AvPicture(image, scaler)
+                picture = AvPicture(image, scalers)
                 yield Frame(self._stream_id, index, captured_ns, media_s, picture, picture.thumbnail())
                 index, end_s = index + 1, media_s
             if index == first and not pace.stopped:
                 raise self._error("no frame in it could be decoded")
             if not self._loop or pace.stopped:
                 return
-            offset_s = end_s + (end_s - offset_s) / max(1, index - first - 1)
+            offset_s = end_s + self._frame_s
 
     def _play(self, pace: _Pace, offset_s: float) -> Iterator[tuple[int, float, av.VideoFrame]]:
         with self._open() as container:
             stream = container.streams.video[0]
             start_s = _start_s(container, stream)
-            for packet in self._packets(container, stream):
-                if packet.dts is not None and packet.time_base is not None:
-                    packet.opaque = pace.wait_until(float(packet.dts * packet.time_base) - start_s + offset_s)
+            self._frame_s = 1 / float(stream.average_rate or stream.guessed_rate or _DEFAULT_FPS)
+            untimed = itertools.count()  # a raw stream has no times: its frames are counted
+            for number, packet in enumerate(self._packets(container, stream)):
+                if packet.size:
+                    packet_s = number * self._frame_s if packet.dts is None else _seconds(packet.dts, packet) - start_s
+                    packet.opaque = pace.wait_until(packet_s + offset_s)
                 if pace.stopped:
                     return
                 for image in self._decode(packet):
                     captured_ns = image.opaque if isinstance(image.opaque, int) else pace.now_ns()
-                    media_s = offset_s if image.time is None else float(image.time) - start_s + offset_s
-                    yield captured_ns, media_s, image
+                    image_s = next(untimed) * self._frame_s if image.time is None else float(image.time) - start_s
+                    yield captured_ns, image_s + offset_s, image
 
     def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet[VideoStream]]:
         try:
@@ -129,22 +136,28 @@ class _Pace:
         return self._timing.now_ns()
 
     def wait_until(self, media_s: float) -> int:
-        """Wait for the packet's time and return it: the monotonic time at which the packet arrives."""
+        """Wait for the packet's time and return it: the monotonic time at which the packet arrives.
+
+        Asks to sleep even when the packet is late, since that is how a camera learns that it is to stop.
+        """
         now_ns = self._timing.now_ns()
         if self._zero_ns is None:
             self._zero_ns = now_ns - round(media_s * 1e9)
         due_ns = self._zero_ns + round(media_s * 1e9)
-        if now_ns - due_ns > _MAX_LAG_NS:
+        if not -_MAX_LAG_NS <= due_ns - now_ns <= _MAX_AHEAD_NS:
             self._zero_ns += now_ns - due_ns
-            return now_ns
-        if due_ns > now_ns:
-            self.stopped = self._timing.sleep((due_ns - now_ns) / 1e9)
+            due_ns = now_ns
+        self.stopped = self._timing.sleep(max(0, due_ns - now_ns) / 1e9)
         return due_ns
 
 
 def live_timing(sleep: Callable[[float], bool]) -> Timing:
     """The machine's monotonic clock, with `sleep` such as `threading.Event.wait`."""
     return Timing(time.monotonic_ns, sleep)
+
+
+def _seconds(ticks: int, packet: av.Packet[VideoStream]) -> float:
+    return float(ticks * (packet.time_base or Fraction(1, 90_000)))
 
 
 def _start_s(container: InputContainer, stream: VideoStream) -> float:

@@ -5,16 +5,16 @@ A picture is scaled only when it is asked; most frames of most cameras never are
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Protocol, cast
 
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from clients.errors import SourceError
-from clients.sources.colour import to_bgr, to_nv12
+from clients.sources.colour import Scaler, to_bgr, to_grey, to_nv12
 from clients.sources.letterbox import letterbox
 from clients.types import Canvas, Geometry
 
@@ -37,15 +37,28 @@ class Picture(Protocol):
     def encode_jpeg(self, max_size_px: tuple[int, int] | None) -> tuple[bytes, float]:
         """The picture as JPEG, scaled down to fit `max_size_px` (width, height), and the scale it was given."""
 
+    def to_bgr(self, width: int, height: int) -> NDArray[np.uint8]:
+        """UINT8 (height, width, 3), BGR, to look at."""
+
+
+class Scalers:
+    """The scalers of one camera, one for each size that is asked for again and again, under one lock."""
+
+    def __init__(self) -> None:
+        lock = threading.Lock()
+        self.thumbnail = Scaler(lock)
+        self.canvas = Scaler(lock)
+        self.view = Scaler(lock)
+
 
 class AvPicture:
-    """A picture as FFmpeg's decoder delivers it. `scaler` keeps swscale's state between the frames of a camera."""
+    """A picture as FFmpeg's decoder delivers it; `scalers` are its camera's."""
 
-    __slots__ = ("_frame", "_scaler")
+    __slots__ = ("_frame", "_scalers")
 
-    def __init__(self, frame: av.VideoFrame, scaler: VideoReformatter) -> None:
+    def __init__(self, frame: av.VideoFrame, scalers: Scalers) -> None:
         self._frame = frame
-        self._scaler = scaler
+        self._scalers = scalers
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -60,10 +73,7 @@ class AvPicture:
         if out.shape != canvas.nv12_shape or out.dtype != np.uint8:
             raise ValueError(f"the canvas must be uint8 {canvas.nv12_shape}, got {out.dtype} {out.shape}")
         fit = letterbox(*self.size_px, canvas)
-        try:
-            scaled = to_nv12(self._frame, fit.width, fit.height, self._scaler)
-        except av.FFmpegError as error:
-            raise SourceError(f"a {self._frame.format.name} frame cannot be converted: {error.strerror}") from error
+        scaled = to_nv12(self._frame, fit.width, fit.height, self._scalers.canvas)
         left, top = int(fit.geometry.pad_x), int(fit.geometry.pad_y)
         luma, chroma = out[: canvas.height], out[canvas.height :]
         _fill_frame(luma, PAD_LUMA, left, top, fit.width, fit.height)
@@ -73,30 +83,31 @@ class AvPicture:
         return fit.geometry
 
     def encode_jpeg(self, max_size_px: tuple[int, int] | None) -> tuple[bytes, float]:
-        """JPEG of quality 90 and the scale, one number for both axes, that the picture was given (at most 1)."""
+        """JPEG of quality 90 and the scale, one number for both axes, that the picture was given (at most 1).
+
+        Raises SourceError for pixels that FFmpeg cannot convert.
+        """
         width, height = self.size_px
         scale = 1.0 if max_size_px is None else min(1.0, max_size_px[0] / width, max_size_px[1] / height)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        ok, data = cv2.imencode(".jpg", self.to_bgr(*size), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        pixels = to_bgr(self._frame, *size, self._scalers.canvas).to_ndarray()
+        ok, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         if not ok:
-            raise ValueError(f"OpenCV cannot encode a picture of {size[0]}x{size[1]} pixels as JPEG")
+            raise SourceError(f"OpenCV cannot encode a picture of {size[0]}x{size[1]} pixels as JPEG")
         return data.tobytes(), scale
 
-    def to_bgr(self, width: int, height: int, scaler: VideoReformatter | None = None) -> NDArray[np.uint8]:
-        """UINT8 (height, width, 3), BGR. Another thread than the pipeline's passes a scaler of its own."""
-        return cast("NDArray[np.uint8]", to_bgr(self._frame, width, height, scaler or self._scaler).to_ndarray())
+    def to_bgr(self, width: int, height: int) -> NDArray[np.uint8]:
+        """UINT8 (height, width, 3), BGR. Raises SourceError for pixels that FFmpeg cannot convert."""
+        return cast("NDArray[np.uint8]", to_bgr(self._frame, width, height, self._scalers.view).to_ndarray())
 
     def thumbnail(self) -> NDArray[np.uint8]:
         """UINT8 (36, 64): averaged luma in the camera's own range; it is only ever compared with its own kind."""
-        samples = cv2.resize(self._luma(), _SAMPLES, interpolation=cv2.INTER_LINEAR)
+        pixels = self._frame.format
+        if pixels.is_planar and pixels.components[0].bits == 8 and not pixels.is_rgb:
+            samples = cv2.resize(plane(self._frame, 0), _SAMPLES, interpolation=cv2.INTER_LINEAR)
+        else:
+            samples = plane(to_grey(self._frame, *_SAMPLES, self._scalers.thumbnail), 0)
         return cast("NDArray[np.uint8]", cv2.resize(samples, THUMBNAIL_PX, interpolation=cv2.INTER_AREA))
-
-    def _luma(self) -> NDArray[np.uint8]:
-        components = self._frame.format.components
-        eight_bit_planar = self._frame.format.is_planar and components[0].bits == 8 and not self._frame.format.is_rgb
-        if eight_bit_planar:
-            return plane(self._frame, 0)
-        return plane(self._scaler.reformat(self._frame, format="gray", threads=1), 0)
 
 
 def plane(frame: av.VideoFrame, index: int) -> NDArray[np.uint8]:

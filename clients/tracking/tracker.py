@@ -57,8 +57,7 @@ class Tracker:
 
         Time that runs backwards (a camera's clock jumped, a file began anew) starts all tracks over.
         """
-        before = self._tracks if time_s >= self._tracks.time_s else _no_tracks()
-        predicted = _advance(before, time_s)
+        predicted = self._alive(time_s) if time_s >= self._tracks.time_s else _no_tracks()
         old, new = self._match(predicted, detections)
         ids = np.zeros(len(detections), dtype=np.int64)
         ids[new] = predicted.track_id[old]
@@ -68,13 +67,19 @@ class Tracker:
         velocity = np.zeros_like(detections.xyxy)
         velocity[new] = self._velocity(predicted, detections, old, new, time_s)
         seen = _from_detections(detections, velocity, ids, time_s)
-        self._tracks = _joined(seen, _kept(predicted, old, time_s - self._rules.max_lost_s))
+        unmatched = np.ones(len(predicted.track_id), dtype=bool)
+        unmatched[old] = False
+        self._tracks = _joined(seen, _only(predicted, unmatched))
         return ids
 
     def predict(self, time_s: float) -> Tracks:
-        """Where the tracks are at `time_s`, those included that the last inference did not see."""
-        tracks = self._tracks  # replaced whole by update, so another thread may call this
-        return _advance(tracks, max(time_s, tracks.time_s))
+        """Where the tracks are at `time_s`, those included that were not seen for up to `max_lost_s`."""
+        return self._alive(time_s)
+
+    def _alive(self, time_s: float) -> Tracks:
+        tracks = self._tracks  # replaced whole by update, so another thread may predict
+        recent = _only(tracks, tracks.seen_s >= time_s - self._rules.max_lost_s)
+        return _advance(recent, max(time_s, tracks.time_s))
 
     def _match(self, tracks: Tracks, detections: Detections) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         if not len(tracks.track_id) or not len(detections):
@@ -136,9 +141,7 @@ def _advance(tracks: Tracks, time_s: float) -> Tracks:
     return replace(tracks, time_s=time_s, xyxy=moved)
 
 
-def _kept(tracks: Tracks, matched: NDArray[np.intp], oldest_s: float) -> Tracks:
-    keep = tracks.seen_s >= oldest_s
-    keep[matched] = False
+def _only(tracks: Tracks, keep: NDArray[np.bool_]) -> Tracks:
     return Tracks(
         tracks.time_s,
         tracks.xyxy[keep],
