@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from demo.pictures import CUT_PX
 
@@ -21,6 +22,7 @@ class Plan:
     imgsz: int = CUT_PX
     device: str = "auto"
     resume: bool = False
+    start: Path | None = None  # weights to go on from, instead of from nothing
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -31,6 +33,8 @@ class Plan:
         ):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
+        if self.start is not None and not self.start.is_file():
+            raise ValueError(f"{self.start}: no such file; expected weights to start from")
         if self.imgsz < _STRIDE_PX or self.imgsz % _STRIDE_PX:
             raise ValueError(f"imgsz must be a positive multiple of {_STRIDE_PX} px, got {self.imgsz}")
 
@@ -41,6 +45,15 @@ class Plan:
     def name(self) -> str:
         """What may be resumed together."""
         return f"{self.pictures}-{self.imgsz}-{self.epochs}-{self.polish_epochs}-{self.seed}"
+
+    @property
+    def command(self) -> str:
+        """The command line that carries it out."""
+        start = f" --start {self.start}" if self.start else ""
+        return (
+            f"python -m demo train --epochs {self.epochs} --polish-epochs {self.polish_epochs} "
+            f"--pictures {self.pictures} --imgsz {self.imgsz} --seed {self.seed}{start}"
+        )
 
     @property
     def polish_pictures(self) -> int:

@@ -170,7 +170,7 @@ def scene(purpose: Purpose, seed: int, index: int) -> Scene:
     trees = tuple(
         (zebra + 7.0 + 10.5 * step + float(rng.uniform(-2, 2)), far) for step in range(-4, 7) if rng.random() < 0.6
     )
-    return Scene(f"cam{index + 1:02d}", words, view, zebra, posts, trees, tuple(_movers(rng, view, zebra)))
+    return Scene(f"cam{index + 1:02d}", words, view, zebra, posts, trees, tuple(_movers(rng, view, zebra, purpose)))
 
 
 def _random_view(rng: np.random.Generator) -> View:
@@ -199,8 +199,10 @@ def _look_at_s(view: View) -> float:
     return min(22.0, view.distance_m / math.tan(math.radians(view.angle_deg)))
 
 
-def _movers(rng: np.random.Generator, view: View, zebra_s: float) -> list[Mover]:
+def _movers(rng: np.random.Generator, view: View, zebra_s: float, purpose: Purpose) -> list[Mover]:
     cars, buses, bicycles, people, parked = _COUNTS[view.density]
+    if purpose is Purpose.TRAINING:
+        bicycles *= 3  # rarest in the streets and hardest to learn
     rhythm = {sign: _rhythm(rng, view.density, rng.uniform(7, 12)) for sign in (-1, 1)}
     movers: list[Mover] = []
 

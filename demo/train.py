@@ -77,12 +77,15 @@ def train(plan: Plan, runs: Path = RUNS, weights: Path = WEIGHTS) -> dict[str, A
     ultralytics = _ultralytics(runs)
     _device(plan.device)  # fail before minutes of rendering
     data = prepare(plan, runs / f"pictures-{plan.pictures}-{plan.seed}")
-    first = _round(ultralytics, plan, runs / plan.name / "cuts", data / "cuts.yaml", None)
-    record = _publish(ultralytics, plan, first, data, weights)
+    folder = runs / plan.name
+    start = _keep_start(plan, folder)
+    best = None if start is None else _record(plan, start, evaluate(ultralytics, start, data / "canvases.yaml"))
+    start = _round(ultralytics, plan, folder / "cuts", data / "cuts.yaml", start, _on_cuts(plan))
+    best = _publish(ultralytics, plan, start, data, weights, best)
     if plan.polish_epochs:
-        second = _round(ultralytics, plan, runs / plan.name / "canvases", data / "canvases.yaml", first)
-        record = _publish(ultralytics, plan, second, data, weights, at_least=record)
-    return record
+        start = _round(ultralytics, plan, folder / "canvases", data / "canvases.yaml", start, _on_canvases(plan))
+        best = _publish(ultralytics, plan, start, data, weights, best)
+    return best
 
 
 def prepare(plan: Plan, folder: Path) -> Path:
@@ -103,14 +106,25 @@ def prepare(plan: Plan, folder: Path) -> Path:
     return folder
 
 
-def _round(ultralytics: Any, plan: Plan, folder: Path, data: Path, start: Path | None) -> Path:
-    """One round of training; returns its weights. Cuts from scratch, canvases from the weights of the first round."""
+def _keep_start(plan: Plan, folder: Path) -> Path | None:
+    """A copy of the weights to start from: the result may take the place of the file itself."""
+    if plan.start is None:
+        return None
+    kept = folder / "start" / "weights" / "start.pt"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(plan.start, kept)
+    return kept
+
+
+def _round(
+    ultralytics: Any, plan: Plan, folder: Path, data: Path, start: Path | None, settings: dict[str, Any]
+) -> Path:
+    """One round of training, from `start` or from the architecture alone; returns its weights."""
     last = folder / "weights" / "last.pt"
     resume = plan.resume and last.is_file()
     if resume and _finished(last):
         return last
     model = ultralytics.YOLO(str(last if resume else start or "yolo12n.yaml"), task="detect")
-    settings = _SETTINGS | (_on_cuts(plan) if start is None else _on_canvases(plan))
     device = _device(plan.device)
     with bars() as bar:
         _show_progress(model, bar, f"training: {folder.name}")
@@ -118,6 +132,7 @@ def _round(ultralytics: Any, plan: Plan, folder: Path, data: Path, start: Path |
             model.add_callback("on_train_start", _make_quick)
         with contextlib.redirect_stdout(sys.stderr):
             model.train(
+                **_SETTINGS,
                 **settings,
                 data=str(data),
                 project=str(folder.parent),
@@ -131,9 +146,10 @@ def _round(ultralytics: Any, plan: Plan, folder: Path, data: Path, start: Path |
 
 def _on_cuts(plan: Plan) -> dict[str, Any]:
     """Round one: everything is learnt here, from mosaics of four cuts; the last quarter sees the cuts alone."""
-    close_mosaic = max(1, plan.epochs // 4)
+    lr0 = 0.001 if plan.start else 0.0015
+    mosaics = {"mosaic": 1.0, "close_mosaic": max(1, plan.epochs // 4)}
     sizes = {"imgsz": plan.imgsz, "epochs": plan.epochs, "scale": 0.4}
-    return sizes | {"lr0": 0.0015, "warmup_epochs": 1.0, "mosaic": 1.0, "close_mosaic": close_mosaic}
+    return sizes | mosaics | {"lr0": lr0, "warmup_epochs": 1.0}
 
 
 def _on_canvases(plan: Plan) -> dict[str, Any]:
@@ -154,22 +170,13 @@ def _device(wanted: str) -> str:
 
 
 def _publish(
-    ultralytics: Any, plan: Plan, trained: Path, data: Path, weights: Path, at_least: dict[str, Any] | None = None
+    ultralytics: Any, plan: Plan, trained: Path, data: Path, weights: Path, best: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Score `trained` and put it into `weights` with its record, unless `at_least` was better."""
+    """Put `trained` and its record into `weights`, unless `best` scored higher. Returns the better record."""
     score = evaluate(ultralytics, trained, data / "canvases.yaml")
-    if at_least is not None and score.map50_95 < at_least["held_out"]["map50_95"]:
-        return at_least
-    record = {
-        "command": f"python -m demo train --epochs {plan.epochs} --polish-epochs {plan.polish_epochs} "
-        f"--pictures {plan.pictures} --imgsz {plan.imgsz} --seed {plan.seed}",
-        "round": trained.parent.parent.name,
-        "classes": CLASSES,
-        "plan": asdict(plan),
-        "held_out": asdict(score) | {"pictures": plan.held_out, "canvas": str(Canvas())},
-        "versions": {name: importlib.metadata.version(name) for name in ("torch", "ultralytics", "opencv-python")},
-        "date": datetime.now(UTC).date().isoformat(),
-    }
+    if best is not None and score.map50_95 <= best["held_out"]["map50_95"]:
+        return best
+    record = _record(plan, trained, score)
     weights.mkdir(parents=True, exist_ok=True)
     stripped = trained.with_name("stripped.pt")
     ultralytics.utils.torch_utils.strip_optimizer(trained, str(stripped))  # keeps the averaged weights, in FP16
@@ -178,6 +185,20 @@ def _publish(
     partial.replace(weights / "yolo12n.pt")
     (weights / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return record
+
+
+def _record(plan: Plan, trained: Path, score: Score) -> dict[str, Any]:
+    """What is written beside the weights, and printed."""
+    before = None if plan.start is None else plan.start.with_name("training.json")
+    return {
+        "command": plan.command,
+        "round": trained.parent.parent.name,
+        "classes": CLASSES,
+        "held_out": asdict(score) | {"pictures": plan.held_out, "canvas": str(Canvas())},
+        "versions": {name: importlib.metadata.version(name) for name in ("torch", "ultralytics", "opencv-python")},
+        "date": datetime.now(UTC).date().isoformat(),
+        "start": json.loads(before.read_text(encoding="utf-8")) if before and before.is_file() else None,
+    }
 
 
 def evaluate(ultralytics: Any, weights: Path, data: Path) -> Score:
