@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import subprocess
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from demo.__main__ import main
+from demo.__main__ import _commands, main
 from demo.clips import Job
 from demo.pictures import CUT_PX, Labelled, camera_pictures, cut, split_cameras, write_pictures
 from demo.plan import Plan
@@ -52,6 +53,31 @@ def test_seeds_make_different_streets() -> None:
     shown = [scene(purpose, 0, 20) for purpose in Purpose]
     assert len({s.view for s in shown}) == 3
     assert len({s.movers for s in shown}) == 3
+
+
+def test_training_streets_have_more_bicycles() -> None:
+    """The rarest class is three times as frequent in training as in a clip's street of the same density."""
+    counts: dict[Purpose, dict[str, set[int]]] = {purpose: {} for purpose in Purpose}
+    for purpose in Purpose:
+        for index in range(8, 40):
+            shown = scene(purpose, 0, index)
+            bicycles = sum(m.class_id == CLASSES.index("bicycle") for m in shown.movers)
+            counts[purpose].setdefault(shown.view.density, set()).add(bicycles)
+    assert counts[Purpose.CLIPS] == counts[Purpose.VALIDATION] == {"static": {2}, "calm": {4}, "busy": {9}}
+    assert counts[Purpose.TRAINING] == {"static": {6}, "calm": {12}, "busy": {27}}
+
+
+def test_a_plan_names_its_own_command() -> None:
+    """The command in the record, parsed again, is the plan that was carried out."""
+    plan = Plan(epochs=3, polish_epochs=0, pictures=9, seed=4, imgsz=416)
+    parser = argparse.ArgumentParser()
+    _commands()["train"].add_options(parser)
+    words = plan.command.split()
+    assert words[:4] == ["python", "-m", "demo", "train"]
+    told = vars(parser.parse_args(words[4:]))
+    assert {key: told[key] for key in ("epochs", "polish_epochs", "pictures", "seed", "imgsz", "start")} == {
+        "epochs": 3, "polish_epochs": 0, "pictures": 9, "seed": 4, "imgsz": 416, "start": None
+    }  # fmt: skip
 
 
 def test_a_picture_is_the_canvas_that_serving_sees() -> None:
@@ -143,6 +169,7 @@ def test_pictures_are_rendered_once_per_plan(tmp_path: Path) -> None:
         (["--pictures", "2"], "pictures must be at least 3, got 2"),
         (["--imgsz", "100"], "imgsz must be a positive multiple of 32 px, got 100"),
         (["--seed", "-1"], "seed must be at least 0, got -1"),
+        (["--start", "/nowhere/a.pt"], "/nowhere/a.pt: no such file; expected weights to start from"),
         (["--device", "quantum"], "device must be auto, cpu or a GPU's number, got 'quantum'"),
     ],
 )
