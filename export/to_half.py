@@ -29,7 +29,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     result.CopyFrom(model)
     graph = result.graph
     types = value_types(model)
-    half = _up_to_products(graph)
+    half = up_to_products(graph)
     state = _Lowering({name for i in half for name in graph.node[i].output if types.get(name) == FLOAT})
     _lower_weights(graph, half, state)
     for index, node in enumerate(graph.node):
@@ -77,7 +77,7 @@ class _Lowering:
         return full
 
 
-def _up_to_products(graph: onnx.GraphProto) -> set[int]:
+def up_to_products(graph: onnx.GraphProto) -> set[int]:
     """Places in the node list of the matrix products and of everything that they depend on."""
     source = {name: index for index, node in enumerate(graph.node) for name in node.output}
     open_ = [index for index, node in enumerate(graph.node) if node.op_type in PRODUCTS]
