@@ -58,7 +58,14 @@ async def run_fleet(settings: Settings, duration_s: float | None = None) -> Summ
         stack.push_async_callback(transport.close)
         lanes = [_lane(settings, spec, served) for spec in streams]
         with _sinks(settings, lanes, served.labels) as sinks:
-            pipeline = Pipeline(lanes, transport, sinks.results, window=window, server_ready=link.is_ready)
+            pipeline = Pipeline(
+                lanes,
+                transport,
+                sinks.results,
+                window=window,
+                first_window=settings.system.min_batch_size,
+                server_ready=link.is_ready,
+            )
             before, started_s, cpu_s = await _counts(link), time.monotonic(), time.process_time()
             signals.on_signal = pipeline.stop
             await _run(pipeline, lanes, settings, duration_s)

@@ -44,13 +44,14 @@ class Pipeline:
         sinks: Sequence[Sink],
         *,
         window: int,
+        first_window: int | None = None,
         server_ready: Callable[[], Awaitable[bool]],
     ) -> None:
         self.lanes = {lane.spec.stream_id: lane for lane in lanes}
         self.failures: Counter[str] = Counter()
         self.outages = 0
-        self.scheduler = Scheduler(window)
-        self._window = Window(window)
+        self._window = Window(window, first_window)
+        self.scheduler = Scheduler(self._window.size)
         self._transport = transport
         self._sinks = sinks
         self._server_ready = server_ready

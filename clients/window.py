@@ -10,11 +10,13 @@ from __future__ import annotations
 class Window:
     """The in-flight window of the fleet. Pure; times are of the same monotonic clock."""
 
-    def __init__(self, largest: int) -> None:
-        if largest < 1:
-            raise ValueError(f"the in-flight window must be at least 1, got {largest}")
+    def __init__(self, largest: int, first: int | None = None) -> None:
+        """`first` is the size it begins with, the largest when it is left out."""
+        first = largest if first is None else min(first, largest)
+        if first < 1:
+            raise ValueError(f"the in-flight window must be at least 1, got {first} of {largest}")
         self._largest = largest
-        self._size = float(largest)
+        self._size = float(first)
         self._cut_ns = -1
 
     @property

@@ -40,6 +40,12 @@ def test_it_stays_between_one_and_the_largest(largest: int, outcomes: list[bool]
         assert 1 <= window.size <= largest
 
 
+def test_it_begins_as_asked() -> None:
+    """A first size below the largest is where it begins; one above it is not."""
+    assert Window(16, 4).size == 4
+    assert Window(2, 4).size == 2
+
+
 def test_a_window_of_none_is_refused() -> None:
     """At least one request must be allowed."""
     with pytest.raises(ValueError, match="at least 1, got 0"):

@@ -21,7 +21,7 @@ class TrackerRules:
     """`min_similarity` is the least overlap (generalised IoU, -1..1) of a match."""
 
     min_similarity: float = -0.2
-    max_lost_s: float = 1.0
+    max_lost_s: float = 2.0
     velocity_gain: float = 0.5
 
     def __post_init__(self) -> None:
