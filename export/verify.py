@@ -7,6 +7,7 @@ TensorRT on the card chooses the same kernels, and how fast they are; only the c
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 import time
@@ -193,14 +194,25 @@ def _graph(tier: Tier, spec: Spec, source: Source) -> tuple[onnx.ModelProto, int
 
     if source.onnx is not None:
         file = _within(source.onnx, f"{engine_name(tier)}/1/model.onnx")
-        model, network = read_engine(file, spec), weights.random(tier).network
-        _check_size(file, model, tier, sum(parameter.numel() for parameter in network.parameters()))
-        return model, count_attention(network)
+        model = read_engine(file, spec)
+        blocks, parameters = _architecture(tier)
+        _check_size(file, model, tier, parameters)
+        return model, blocks
     checkpoint = None if source.weights is None else _within(source.weights, f"{tier.value}.pt")
     network = prepare(weights.chosen(tier, checkpoint, untrained=source.random).network)
     _say(f"{tier.value}: exporting with {'stock' if source.stock_attention else 'canonical'} attention")
     data = to_onnx.engine_onnx(network, spec, stock_attention=source.stock_attention)
     return onnx.load_from_string(data), count_attention(network)
+
+
+@functools.cache
+def _architecture(tier: Tier) -> tuple[int, int]:
+    """How many attention blocks and weights a tier has: what a file without its checkpoint is held against."""
+    from export import weights
+    from export.attention import count_attention
+
+    network = weights.random(tier).network
+    return count_attention(network), sum(parameter.numel() for parameter in network.parameters())
 
 
 def _within(path: Path, name: str) -> Path:
