@@ -12,10 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from clients.errors import FleetError
 from clients.types import Canvas, Tier
 from export import configs
-from export.errors import NoCard
+from export.calibration import DEMO, calibration_canvases
+from export.errors import ExportError, NoCard
 from export.spec import POSTPROCESS, Spec, engine_name
 from export.to_engine import compute_capability
 
@@ -53,11 +57,26 @@ def _model(spec: Spec, arguments: argparse.Namespace) -> int:
     from export.to_onnx import export_tier  # torch and ultralytics: seconds to import
 
     report = export_tier(
-        Tier(arguments.command), spec, weights_path=arguments.weights, out=arguments.out, random=arguments.random
+        Tier(arguments.command),
+        spec,
+        weights_path=arguments.weights,
+        out=arguments.out,
+        random=arguments.random,
+        precision=arguments.precision,
+        calibration=_calibration(spec, arguments),
     )
     _follow(spec, arguments.out)
     sys.stdout.write(json.dumps(report) + "\n")
     return 0
+
+
+def _calibration(spec: Spec, arguments: argparse.Namespace) -> NDArray[np.uint8] | None:
+    """The canvases that the wished precision needs; ranges of INT8 are the user's pictures', never guessed."""
+    if arguments.precision == "fp32":
+        return None
+    if arguments.precision == "int8" and arguments.calibration is None:
+        raise ExportError("--precision int8 needs --calibration: a folder of pictures, a video, or `demo`")
+    return calibration_canvases(arguments.calibration or DEMO, spec.canvas)
 
 
 def _verify(spec: Spec, arguments: argparse.Namespace) -> int:
@@ -133,6 +152,11 @@ def _parser() -> argparse.ArgumentParser:
         source = model.add_mutually_exclusive_group()
         source.add_argument("--weights", type=Path, help=f"a checkpoint of {tier.value} (default: the official one)")
         source.add_argument("--random", action="store_true", help="random weights, 4 classes: speed only, no accuracy")
+        model.add_argument(
+            "--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="of the engine (default %(default)s)"
+        )
+        text = "pictures to find the ranges of fp16 and int8 on: a folder, a video, or `demo` (default for fp16)"
+        model.add_argument("--calibration", metavar="SOURCE", help=text)
         model.add_argument(
             "--out", type=Path, default=configs.REPOSITORY / "openvino", help="models folder (default %(default)s)"
         )

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import warnings
 from contextlib import nullcontext
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,18 +30,34 @@ from export.attention import attention_difference, canonical_attention, count_at
 from export.engine import Engine, open_batch, prepare
 from export.errors import ExportError
 from export.postprocess import STEPS, Postprocess
+from export.precision import Precision, converted
 from export.publish import publish, sha256
 from export.spec import POSTPROCESS, Spec, Tensor, engine_name
 
 OPSET = 19
 _HALF_FROM = 1024  # weights with at least this many values are stored in half precision
+_STATED: dict[Precision, dict[str, Any]] = {  # in the sidecar
+    "fp32": {"precision": "f32", "stored_precision": "f16"},
+    "fp16": {"precision": "f16", "stored_precision": "f16"},
+    "int8": {"precision": "int8", "stored_precision": "int8"},
+}
 _SCORE_TOLERANCE, _BOX_TOLERANCE_PX = 1e-3, 0.1  # ONNX Runtime against torch, both FP32
 
 
-def export_tier(tier: Tier, spec: Spec, *, weights_path: Path | None, out: Path, random: bool) -> dict[str, Any]:
+def export_tier(
+    tier: Tier,
+    spec: Spec,
+    *,
+    weights_path: Path | None,
+    out: Path,
+    random: bool,
+    precision: Precision = "fp32",
+    calibration: NDArray[np.uint8] | None = None,
+) -> dict[str, Any]:
     """Write engine and postprocess below `out`, whole or not at all; returns what was written and measured.
 
-    Raises ExportError: unusable weights, or an ONNX file that does not compute what torch computes.
+    `calibration`: canvases [n, H * 3 / 2, W] that a precision other than FP32 needs. Raises ExportError: unusable
+    weights, an ONNX file that does not compute what torch computes, or a conversion that fails.
     """
     checkpoint = weights.chosen(tier, weights_path, untrained=random)
     _say(f"{tier.value}: {len(checkpoint.classes)} classes, canvas {spec.canvas}, top {spec.top_k}")
@@ -48,7 +65,11 @@ def export_tier(tier: Tier, spec: Spec, *, weights_path: Path | None, out: Path,
     picture = torch.rand(1, 3, spec.canvas.height, spec.canvas.width, generator=torch.Generator().manual_seed(0))
     difference = attention_difference(network, picture)
     _say(f"{count_attention(network)} attention blocks rewritten, largest difference {difference:g}")
-    engine = engine_onnx(network, spec)
+    engine, stated = engine_onnx(network, spec), dict(_STATED[precision])
+    if calibration is not None and precision != "fp32":
+        _say(f"{tier.value}: converting to {precision}, calibrated on {len(calibration)} pictures")
+        engine, found = converted(engine, precision, calibration)
+        stated |= {"calibration_pictures": len(calibration), "difference_from_fp32": asdict(found)}
     post = postprocess_onnx(spec)
     sidecar = {
         "tier": tier.value,
@@ -56,8 +77,7 @@ def export_tier(tier: Tier, spec: Spec, *, weights_path: Path | None, out: Path,
         "canvas": str(spec.canvas),
         "top_k": spec.top_k,
         "classes": list(checkpoint.classes),
-        "precision": "f32",
-        "stored_precision": "f16",
+        **stated,
         "attention": {"blocks": count_attention(network), "largest_difference": difference},
         "postprocess": {"sha256": sha256(post), "steps": STEPS},
         "opset": OPSET,

@@ -1,0 +1,177 @@
+"""FP16 and INT8 engines by ModelOpt: accurate as asked, attention untouched, calibrated on the user's pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import openvino as ov
+import pytest
+import tensorrt_rtx as trt
+from conftest import MODELS, moving_square, write_clip
+from numpy.typing import NDArray
+
+from clients.types import Canvas
+from export import cli
+from export.attention_pattern import attentions
+from export.calibration import calibration_canvases
+from export.errors import ExportError
+from export.graph import computes_in_half, is_quantised
+from export.precision import Difference, check_fp16, converted, difference, in_fp32, rounding
+from export.to_engine import Batches, build
+from export.to_half import to_half
+from export.verify import FUSED_MARK
+
+SERVED = (MODELS / "yolo12n_engine" / "1" / "model.onnx").read_bytes()
+WEIGHTS = MODELS / "yolo12n.pt"
+
+
+@pytest.fixture(scope="module")
+def street() -> NDArray[np.uint8]:
+    """Canvases of the demo's training streets."""
+    return calibration_canvases("demo", Canvas(), 6)
+
+
+@pytest.fixture(scope="module")
+def full() -> onnx.ModelProto:
+    """The demo's engine, FP32."""
+    return onnx.load_from_string(SERVED)
+
+
+@pytest.fixture(scope="module")
+def fp16(street: NDArray[np.uint8]) -> tuple[onnx.ModelProto, Difference]:
+    """The same engine through AutoCast."""
+    model, found = converted(SERVED, "fp16", street)
+    return onnx.load_from_string(model), found
+
+
+@pytest.fixture(scope="module")
+def int8(street: NDArray[np.uint8]) -> onnx.ModelProto:
+    """The same engine with Q/DQ."""
+    return onnx.load_from_string(converted(SERVED, "int8", street)[0])
+
+
+def test_fp16_keeps_boxes_and_scores(fp16: tuple[onnx.ModelProto, Difference]) -> None:
+    """On pictures with objects: 95 % of boxes within 0.05 px, every score within 0.01, and not the same arithmetic."""
+    _, found = fp16
+    assert found.objects > 100
+    assert 0 < found.box_p95_px <= 0.05
+    assert 0 < found.score <= 0.01
+
+
+def test_fp16_is_strongly_typed_and_fused(fp16: tuple[onnx.ModelProto, Difference]) -> None:
+    """Eight attentions MatMul, Softmax, MatMul in half precision with no cast between; a T4 fuses all eight."""
+    model, _ = fp16
+    assert computes_in_half(model)
+    assert [found.flaw for found in attentions(model)] == [""] * 8
+    plan = build(trt, model.SerializeToString(), Batches(1, 1), sm=(7, 5))
+    assert plan.data.count(FUSED_MARK) == 8
+
+
+def test_int8_leaves_attention_alone(int8: onnx.ModelProto) -> None:
+    """Quantised, but not in attention, colour or head; as a T4 gets it, all eight attentions are fused."""
+    assert is_quantised(int8)
+    quantised = {node.name for node in int8.graph.node if node.op_type == "Conv" and _reads_dq(int8, node)}
+    assert len(quantised) > 40
+    assert not [name for name in quantised if name.startswith(("/front/", "/network/model.21/"))]
+    half = to_half(int8)
+    assert [found.flaw for found in attentions(half)] == [""] * 8
+    plan = build(trt, half.SerializeToString(), Batches(1, 1), sm=(7, 5))
+    assert plan.data.count(FUSED_MARK) == 8
+
+
+def test_openvino_computes_int8_as_onnx_runtime_does(
+    full: onnx.ModelProto, int8: onnx.ModelProto, street: NDArray[np.uint8]
+) -> None:
+    """The served runtime fuses Q/DQ into integer arithmetic; scores must stay near FP32's, as they do unfused."""
+    compiled = {
+        name: ov.Core().compile_model(
+            ov.Core().read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        )
+        for name, model in (("full", full), ("int8", int8))
+    }
+    errors = [
+        np.abs(np.subtract(*(compiled[name]({"frames": frame[None]})["candidates"][0, :100, 4] for name in compiled)))
+        for frame in street
+    ]
+    assert 0 < np.mean(errors) < 0.05  # 0.25 with the convolutions behind a Concat quantised
+
+
+def test_the_difference_sees_int8(full: onnx.ModelProto, int8: onnx.ModelProto, street: NDArray[np.uint8]) -> None:
+    """The measure that FP16 passes is not one that everything passes."""
+    found = difference(in_fp32(full), int8, street[:2])
+    assert found.box_p95_px > 0.05
+    with pytest.raises(ExportError, match="FP16 differs from FP32 by"):
+        check_fp16(found)
+
+
+def test_weights_stored_in_half_precision_come_back(full: onnx.ModelProto, street: NDArray[np.uint8]) -> None:
+    """FP32 storage is the same network; a copy that rounds every step of an FP32 graph adds nothing to it."""
+    stored = in_fp32(full)
+    assert all(weight.data_type != onnx.TensorProto.FLOAT16 for weight in stored.graph.initializer)
+    assert difference(full, stored, street[:1]).score <= 1e-4
+    assert len(rounding(stored).graph.output) == 1
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_the_command_states_the_precision(precision: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Weights to a converted engine: the sidecar and the JSON line name precision and calibration."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for index, picture in enumerate(moving_square(3)):
+        cv2.imwrite(str(pictures / f"{index}.png"), picture)
+    command = ["yolo12n", "--weights", WEIGHTS, "--precision", precision, "--calibration", pictures, "--out", tmp_path]
+    assert cli.main([str(word) for word in command]) == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    sidecar = json.loads((tmp_path / "yolo12n_engine" / "export.json").read_text())
+    assert sidecar.items() <= report.items()
+    assert sidecar["precision"] == {"fp16": "f16", "int8": "int8"}[precision]
+    assert sidecar["calibration_pictures"] == 3
+
+
+@pytest.mark.parametrize(
+    ("calibration", "told"),
+    [
+        (None, "--precision int8 needs --calibration: a folder of pictures, a video, or `demo`"),
+        ("missing", "calibration missing: expected `demo`, a folder of pictures or a video, found nothing"),
+        ("empty", "calibration empty: expected pictures"),
+        ("broken", "broken/a.png: not a picture that can be read"),
+        ("broken/a.png", "broken/a.png: no frame in it could be decoded"),
+    ],
+)
+def test_calibration_that_cannot_be_used_is_one_line(
+    calibration: str | None,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit code 1, one line, and nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("broken").mkdir()
+    Path("broken/a.png").write_text("no picture")
+    extra = [] if calibration is None else ["--calibration", calibration]
+    code = cli.main(["yolo12n", "--random", "--precision", "int8", "--out", "models", *extra])
+    lines = capsys.readouterr().err.splitlines()
+    assert code == 1
+    assert len(lines) == 1
+    assert told in lines[0]
+    assert not Path("models").exists()
+
+
+def test_a_video_is_sampled_over_its_whole_length(tmp_path: Path) -> None:
+    """At most as many frames as asked for, the first among them, evenly spaced; one that is short gives all."""
+    clip = write_clip(tmp_path / "clip.mp4", moving_square(20))
+    few = calibration_canvases(str(clip), Canvas(), 6)
+    every = calibration_canvases(str(clip), Canvas(), 32)
+    assert few.shape == (5, 576, 640)
+    assert len(every) == 20
+    assert np.array_equal(few, every[::4])
+
+
+def _reads_dq(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
+    return any("DequantizeLinear" in other.op_type and other.output[0] == node.input[0] for other in model.graph.node)
