@@ -217,7 +217,7 @@ def _view(lane: Lane, labels: tuple[str, ...]) -> View:
         age = "-" if age_ms is None else f"{age_ms:.0f} ms"
         return f"{report.state}  {lane.tier}  {len(report.ages)} inferred of {report.decoded}  {age}"
 
-    return View(lane.spec.stream_id, labels, lambda: lane.camera.newest, lane.tracker.predict, caption)
+    return View(lane.spec.stream_id, labels, lane.shown, caption)
 
 
 async def _counts(link: TritonLink) -> EngineCounts | None:

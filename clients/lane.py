@@ -42,7 +42,7 @@ class Lane:
         self.camera = Camera(Gate(rules))
         self.tracker = Tracker()
         self.ages = Histogram()
-        self.objects = 0
+        self.latest: tuple[Frame, Result] | None = None
         self.state = CameraState.CONNECTING
         self._longest_gap_ns = 0
         self._last_answer_ns: int | None = None
@@ -71,10 +71,16 @@ class Lane:
         track_ids = self.tracker.update(detections, frame.media_time_s)
         age_ms = frame.age_ms(now_ns)
         self.ages.add(age_ms)
-        self.objects = len(detections)
         self._longest_gap_ns = max(self._longest_gap_ns, self._open_gap_ns(now_ns))
         self._last_answer_ns = now_ns
-        return Result(frame.stream_id, frame.index, frame.media_time_s, age_ms, self.tier, detections, track_ids)
+        result = Result(frame.stream_id, frame.index, frame.media_time_s, age_ms, self.tier, detections, track_ids)
+        self.latest = (frame, result)
+        return result
+
+    def shown(self) -> tuple[Frame, Result | None] | None:
+        """The newest inferred frame with its result; before the first answer, the newest decoded frame."""
+        newest = self.camera.newest
+        return self.latest or (None if newest is None else (newest, None))
 
     @property
     def is_over(self) -> bool:
@@ -86,8 +92,9 @@ class Lane:
         decoded, verdicts = self.camera.counts()
         open_ns = self._open_gap_ns(self._ended_ns or time.monotonic_ns())
         gap_s = None if self._last_answer_ns is None else max(self._longest_gap_ns, open_ns) / 1e9
+        objects = 0 if self.latest is None else len(self.latest[1].detections)
         return CameraReport(
-            self.spec.stream_id, self.state.value, self.tier, decoded, dict(verdicts), self.objects, self.ages, gap_s
+            self.spec.stream_id, self.state.value, self.tier, decoded, dict(verdicts), objects, self.ages, gap_s
         )
 
     def _read(self, on_waiting: Callable[[], None], on_end: Callable[[], None]) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 from clients.errors import FleetError
 
 _CLIPS = Path("demo/clips")
-_CLIP_S = 30  # a run loops its clips, so its length does not render them again
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +89,10 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from demo.run import check, run
+    from demo.run import CLIP_S, check, run
 
     check(options.cameras, options.seconds)
-    clips = argparse.Namespace(cameras=options.cameras, seconds=_CLIP_S, seed=0, out=_CLIPS, force=False)
+    clips = argparse.Namespace(cameras=options.cameras, seconds=CLIP_S, seed=0, out=_CLIPS, force=False)
     return run([Path(clip) for clip in _render(clips)["clips"]], options.seconds)
 
 

@@ -16,6 +16,7 @@ from hypothesis import settings
 from numpy.typing import NDArray
 
 from clients.types import Tier
+from demo.run import CLIP_S
 from deploy.run_repository import assemble
 from deploy.server import TritonServer
 
@@ -96,7 +97,7 @@ def own_triton(run_repository: Path, tmp_path: Path) -> Iterator[TritonServer]:
 @functools.cache
 def demo_clip() -> Path:
     """A busy clip of the demo, rendered once; its truth lies beside it as JSON."""
-    command = [sys.executable, "-m", "demo", "render", "--cameras", "8", "--seconds", "30"]
+    command = [sys.executable, "-m", "demo", "render", "--cameras", "8", "--seconds", str(CLIP_S)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return ROOT / "demo" / "clips" / "cam02.mp4"
 

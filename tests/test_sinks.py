@@ -18,7 +18,6 @@ from clients.sinks.mosaic import Grid, MosaicSink, View
 from clients.sources.frame import Frame
 from clients.sources.picture import AvPicture, Scalers
 from clients.statistics import CameraReport, Histogram
-from clients.tracking.tracker import Tracker
 from clients.types import Detections, Tier, Verdict
 
 BOX = np.array([[100, 60, 300, 200, 0.87654, 1]], np.float32)
@@ -77,23 +76,21 @@ def test_ids_must_fit_the_detections() -> None:
 
 
 def view(drawn: threading.Event) -> View:
-    """A blue camera with one tracked car; `drawn` is set when its second picture is asked for."""
+    """A blue camera with one detected car; `drawn` is set when its second picture is asked for."""
     picture = np.zeros((360, 640, 3), np.uint8)
     picture[:] = (30, 60, 200)
     image = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
     av_picture = AvPicture(image, Scalers())
     frame = Frame("cam", 0, 0, 0.0, av_picture, av_picture.thumbnail())
-    tracker = Tracker()
-    tracker.update(Detections.from_rows(BOX), 0.0)
     asked: list[int] = []
 
-    def newest() -> Frame:
+    def shown() -> tuple[Frame, Result]:
         asked.append(1)
         if len(asked) >= 2:
             drawn.set()
-        return frame
+        return frame, result()
 
-    return View("cam", ("person", "car"), newest, tracker.predict, lambda: "live")
+    return View("cam", ("person", "car"), shown, lambda: "live")
 
 
 def test_the_mosaic_shows_the_camera_and_its_box(tmp_path: Path) -> None:

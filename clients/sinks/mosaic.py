@@ -1,7 +1,8 @@
 """All cameras in one picture with their boxes: a video while the run lasts, and the last picture as PNG.
 
-Runs at its own slow pace in its own thread, from the newest decoded frames; boxes are the tracker's prediction for
-exactly that frame. It costs the pipeline nothing but the processor time it takes.
+Runs at its own slow pace in its own thread. A tile shows the camera's newest *inferred* frame with what was found in
+it, so a box is where its object is, however long the answer took; until the first answer, the newest decoded frame. It
+costs the pipeline nothing but the processor time it takes.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from clients.errors import SinkError
+from clients.result import Result
 from clients.sinks.jsonl import label
 from clients.sources.frame import Frame
-from clients.tracking.tracker import Tracks
 
 _WIDTH_PX = 1440
 _BACKGROUND = (24, 20, 18)
@@ -36,12 +37,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the mosaic needs of one camera: its newest frame, its tracks at a time, names and a line of text."""
+    """What the mosaic needs of one camera: the frame to show, its result if it has one, names and a line of text."""
 
     stream_id: str
     labels: tuple[str, ...]
-    newest: Callable[[], Frame | None]
-    tracks: Callable[[float], Tracks]
+    shown: Callable[[], tuple[Frame, Result | None] | None]
     caption: Callable[[], str]
 
 
@@ -96,22 +96,23 @@ class MosaicSink:
     def _draw(self) -> NDArray[np.uint8]:
         picture = np.full((self._grid.size_px[1], self._grid.size_px[0], 3), _BACKGROUND, dtype=np.uint8)
         for index, view in enumerate(self._views):
-            frame = view.newest()
+            shown = view.shown()
             tile = self._grid.tile(picture, index)
-            if frame is not None:
-                _draw_camera(tile, view, frame)
+            if shown is not None:
+                _draw_camera(tile, *shown, view.labels)
             _text(tile, view.stream_id, view.caption())
         return picture
 
 
-def _draw_camera(tile: NDArray[np.uint8], view: View, frame: Frame) -> None:
+def _draw_camera(tile: NDArray[np.uint8], frame: Frame, result: Result | None, labels: tuple[str, ...]) -> None:
     width, height = frame.picture.size_px
     scale = min(tile.shape[1] / width, tile.shape[0] / height)
     size = (max(2, round(width * scale)), max(2, round(height * scale)))
     left, top = (tile.shape[1] - size[0]) // 2, (tile.shape[0] - size[1]) // 2
     inner = tile[top : top + size[1], left : left + size[0]]
     inner[:] = frame.picture.to_bgr(*size)
-    _boxes(inner, view.tracks(frame.media_time_s), scale, view.labels)
+    if result is not None:
+        _boxes(inner, result, scale, labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +183,10 @@ class _VideoWriter:
         self._container.close()
 
 
-def _boxes(tile: NDArray[np.uint8], tracks: Tracks, scale: float, labels: tuple[str, ...]) -> None:
-    corners = np.rint(tracks.xyxy * scale).astype(int).tolist()
-    for (x1, y1, x2, y2), class_id, track_id in zip(corners, tracks.class_id, tracks.track_id, strict=True):
+def _boxes(tile: NDArray[np.uint8], result: Result, scale: float, labels: tuple[str, ...]) -> None:
+    found = result.detections
+    corners = np.rint(found.xyxy * scale).astype(int).tolist()
+    for (x1, y1, x2, y2), class_id, track_id in zip(corners, found.class_id, result.track_ids, strict=True):
         colour = _COLOURS[int(class_id) % len(_COLOURS)]
         cv2.rectangle(tile, (x1, y1), (x2, y2), colour, 1, cv2.LINE_AA)
         name = f"{label(labels, int(class_id))} {track_id}"
