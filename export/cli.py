@@ -23,6 +23,9 @@ from export.errors import ExportError, NoCard
 from export.spec import POSTPROCESS, Spec, engine_name
 from export.to_engine import compute_capability
 
+_DEMO_CLIPS = Path("demo/clips")
+_DEMO_WEIGHTS = Path("demo/weights/yolo12n.pt")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. An error that the user can cause is one line on stderr."""
@@ -35,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _verify(spec, arguments)
         if arguments.command == "build":
             return _build(spec, arguments)
+        if arguments.command == "evaluate":
+            return _evaluate(spec, arguments)
         return _model(spec, arguments)
     except NoCard as error:
         _say(str(error))
@@ -106,6 +111,34 @@ def _build(spec: Spec, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _evaluate(spec: Spec, arguments: argparse.Namespace) -> int:
+    from demo.progress import bars
+    from export import evaluate  # torch, ultralytics, pycocotools: seconds to import
+    from export.labelled import render_demo
+
+    demo = arguments.data is None
+    if demo:
+        render_demo(_DEMO_CLIPS)
+    request = evaluate.Request(
+        Tier(arguments.model),
+        arguments.weights or (_DEMO_WEIGHTS if demo else None),
+        arguments.data or _DEMO_CLIPS,
+        evaluate.parse_variants(arguments.variants),
+        arguments.calibration,
+        arguments.pictures,
+    )
+    limits = evaluate.parse_limits(arguments.max_drop)
+    with bars() as bar:
+        task = bar.add_task("accuracy", total=None)
+        scores = evaluate.evaluate(spec, request, lambda done, of: bar.update(task, completed=done, total=of))
+    report = evaluate.Report(scores, limits)
+    sys.stderr.write(report.table())
+    for failure in report.failures():
+        _say(failure)
+    sys.stdout.write(json.dumps(report.as_json() | {"model": arguments.model, "data": str(request.data)}) + "\n")
+    return int(bool(report.failures()))
+
+
 def _follow(spec: Spec, out: Path) -> None:
     """Make the repository's configs follow a new canvas, or say what is left to do; names the tiers left behind."""
     wanted = (spec.canvas, spec.top_k)
@@ -146,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_verify(commands, shape)
     _add_build(commands, shape)
+    _add_evaluate(commands, shape)
     for tier in Tier:
         text = f"export {tier.value}: its engine and the shared postprocess, as ONNX for every runtime"
         model = commands.add_parser(tier.value, parents=[shape], help=text, description=text)
@@ -181,3 +215,19 @@ def _add_build(commands: Any, shape: argparse.ArgumentParser) -> None:
     for name, runtime, what in (("--onnx", "openvino", "read from"), ("--out", "tensorrt", "written to")):
         folder = configs.REPOSITORY / runtime
         plans.add_argument(name, type=Path, default=folder, help=f"models folder, {what} (default %(default)s)")
+
+
+def _add_evaluate(commands: Any, shape: argparse.ArgumentParser) -> None:
+    text = "measure each precision's accuracy beside PyTorch's; fail when one loses more than it may"
+    gate = commands.add_parser("evaluate", parents=[shape], help=text, description=text)
+    models = [tier.value for tier in Tier]
+    gate.add_argument(
+        "model", nargs="?", default=models[0], choices=models, metavar="MODEL", help="default %(default)s"
+    )
+    gate.add_argument("--weights", type=Path, help="a checkpoint (default: the demo's on its clips, else the official)")
+    gate.add_argument("--data", type=Path, help="a folder in COCO format, or of rendered clips (default: the demo's)")
+    gate.add_argument("--variants", default="fp32,fp16,int8", help="what to measure (default %(default)s)")
+    gate.add_argument("--calibration", default=DEMO, metavar="SOURCE", help="as for an export (default %(default)s)")
+    gate.add_argument("--pictures", type=int, default=96, help="at most about so many (default %(default)s)")
+    text = "points of mAP50-95, one number for all or such as fp16=0.3,int8=1 (default fp32=0.3,fp16=0.3,int8=1)"
+    gate.add_argument("--max-drop", default="", help=text)

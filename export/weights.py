@@ -82,6 +82,11 @@ def ultralytics_block(name: str) -> Any:
     return getattr(_ultralytics("nn.modules.block"), name)
 
 
+def ultralytics_suppression() -> Any:
+    """`non_max_suppression(predictions, score, iou, ...)`, which a reference is measured with."""
+    return _ultralytics("utils.nms").non_max_suppression
+
+
 def _ultralytics(module: str) -> Any:
     """Import a module of Ultralytics, with its configuration below `out/`, silent, sending nothing."""
     os.environ.setdefault("YOLO_CONFIG_DIR", str(OUT / "ultralytics"))
