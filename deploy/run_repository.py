@@ -25,6 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[1] / "model_repository"
 RuntimeName = Literal["openvino", "tensorrt"]
 MODEL_FILES: dict[RuntimeName, str] = {"openvino": "model.onnx", "tensorrt": "model.plan"}
 PRECISIONS = ("f32", "bf16", "auto")
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 _VERSION = "1"
 
 
@@ -65,6 +66,16 @@ def export_command(tier: Tier) -> str:
     return f"python -m export {tier.value}"
 
 
+def cpu_precision(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """`bf16` where every core has instructions for it, else `f32`: what "auto" means, so that figures can say it."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return "f32"
+    cores = [set(line.split()) for line in lines if line.startswith("flags")]
+    return "bf16" if cores and all(core & _BF16_FLAGS for core in cores) else "f32"
+
+
 def assemble(
     target: Path,
     tiers: Sequence[Tier],
@@ -80,12 +91,14 @@ def assemble(
     """Fill `target` (made here, else empty) with the tiers that have been exported, their ensembles and helpers.
 
     `max_batch` caps every model's batch; `precision` and `threads` (0: all cores) are for the openvino runtime, None
-    keeps what is committed. The ensembles carry the parameters `labels` (JSON list), `canvas` and `precision`.
+    keeps what is committed, precision "auto" is what this CPU does best. The ensembles carry the parameters `labels`
+    (JSON list), `canvas` and `precision`.
 
     Raises ConfigError: no tier exported, a value out of range, a broken configuration, labels missing, an engine
     exported for another canvas, a target that is not empty or cannot be written.
     """
     _check(tiers, runtime, max_batch, precision, threads)
+    precision = cpu_precision() if precision == "auto" else precision
     sources = _Sources(repository, runtime, models_dir or repository / runtime)
     wanted = tuple(tier for tier in Tier if tier in tiers)
     present = tuple(tier for tier in wanted if sources.model_file(engine_name(tier)).is_file())

@@ -10,6 +10,7 @@ from conftest import ROOT, demo_clip
 
 from clients.config import load_settings
 from demo.run import with_cameras
+from deploy.run_repository import cpu_precision
 
 
 def demo_run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -24,7 +25,7 @@ def test_the_demo_ends_with_its_summary() -> None:
     process = demo_run("--cameras", 2, "--seconds", 5)
     assert process.returncode == 0, process.stderr
     summary = json.loads(process.stdout.splitlines()[-1])
-    assert (summary["cameras"], summary["errors"], summary["precision"]) == (2, 0, "f32")
+    assert (summary["cameras"], summary["errors"], summary["precision"]) == (2, 0, cpu_precision())
     assert set(summary["per_camera"]) == {"cam01", "cam02"}
     assert all(camera["inferences"] >= 3 for camera in summary["per_camera"].values())
     records = [json.loads(line) for line in (ROOT / "out" / "detections.jsonl").read_text().splitlines()]

@@ -22,7 +22,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from clients.errors import ConfigError
 from clients.types import Tier
-from deploy.run_repository import REPOSITORY, assemble
+from deploy.run_repository import REPOSITORY, assemble, cpu_precision
 from deploy.server import TritonServer
 from deploy.triton import main
 
@@ -436,3 +436,31 @@ def test_the_command_takes_its_choices_from_a_configuration(models: Path, tmp_pa
     code, lines = outcome("--tiers", "n")
     assert (code, len(lines)) == (2, 1)
     assert lines[0].startswith(f"{environment}: none of the wanted models (yolo12n) is exported")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("flags : fpu avx512_bf16\nflags : fpu avx512_bf16\n", "bf16"),
+        ("flags : fpu amx_bf16\n", "bf16"),
+        ("flags : fpu avx512_bf16\nflags : fpu avx2\n", "f32"),
+        ("processor : 0\n", "f32"),
+    ],
+    ids=["both cores", "amx", "one core of two", "no flags"],
+)
+def test_the_precision_follows_the_cpu(tmp_path: Path, text: str, expected: str) -> None:
+    """bf16 only where every core has instructions for it."""
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(text)
+    assert cpu_precision(cpuinfo) == expected
+    assert cpu_precision(tmp_path / "missing") == "f32"
+
+
+def test_auto_is_never_what_a_figure_says(tmp_path: Path) -> None:
+    """The run repository names the arithmetic, not how it was chosen."""
+    models = tmp_path / "models"
+    shutil.copytree(REPOSITORY.parent / "demo" / "weights", models)
+    assembled = assemble(tmp_path / "run", [Tier.N], models_dir=models, precision="auto")
+    config = (assembled.path / "yolo12n_engine" / "config.pbtxt").read_text()
+    assert f'string_value: "{cpu_precision()}"' in config
+    assert "auto" not in config
