@@ -6,7 +6,7 @@ They come from a folder of pictures, a video, or the rendered street of the demo
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import cv2
@@ -56,18 +56,28 @@ def canvas_of(picture: NDArray[np.uint8], canvas: Canvas) -> tuple[NDArray[np.ui
     return result, fit.geometry
 
 
-def video_canvases(path: Path, canvas: Canvas) -> Iterator[tuple[NDArray[np.uint8], Geometry]]:
-    """Every frame of a video as the client would send it, not paced. Raises SourceError: not a video."""
+def video_canvases(
+    path: Path, canvas: Canvas, wanted: Collection[int] | None = None
+) -> Iterator[tuple[int, NDArray[np.uint8], Geometry]]:
+    """The wanted frames of a video (None: all) as the client would send them, not paced, with their indices.
+
+    Raises SourceError: not a video.
+    """
+    last = None if wanted is None else max(wanted, default=-1)
     for frame in FileSource(path.stem, path).frames(Timing(time.monotonic_ns, lambda _seconds: False)):
-        out = np.empty(canvas.nv12_shape, dtype=np.uint8)
-        yield out, frame.picture.write_canvas(canvas, out)
+        if last is not None and frame.index > last:
+            return
+        if wanted is None or frame.index in wanted:
+            out = np.empty(canvas.nv12_shape, dtype=np.uint8)
+            geometry = frame.picture.write_canvas(canvas, out)
+            yield frame.index, out, geometry
 
 
-def spread(frames: Iterator[tuple[NDArray[np.uint8], Geometry]], count: int) -> list[NDArray[np.uint8]]:
+def spread(frames: Iterator[tuple[int, NDArray[np.uint8], Geometry]], count: int) -> list[NDArray[np.uint8]]:
     """At most `count` canvases, evenly spaced over a stream whose length is not known."""
     kept: list[NDArray[np.uint8]] = []
     step = 1
-    for index, (frame, _) in enumerate(frames):
+    for index, frame, _ in frames:
         if index % step == 0:
             kept.append(frame)
         if len(kept) > count:

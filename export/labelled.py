@@ -85,13 +85,12 @@ def _frames(
     """(index, BGR, canvas, geometry) of the wanted frames, decoded once by OpenCV and once by the client."""
     reader = cv2.VideoCapture(str(clip))
     try:
-        for index, (frames, geometry) in enumerate(video_canvases(clip, canvas)):
-            if not reader.grab():
+        decoded = 0
+        for index, frames, geometry in video_canvases(clip, canvas, wanted):
+            if not all(reader.grab() for _ in range(decoded, index + 1)):
                 raise ExportError(f"{clip}: OpenCV cannot decode frame {index}")
-            if index in wanted:
-                yield index, np.asarray(reader.retrieve()[1], dtype=np.uint8), frames, geometry
-            if index >= max(wanted):
-                return
+            decoded = index + 1
+            yield index, np.asarray(reader.retrieve()[1], dtype=np.uint8), frames, geometry
     finally:
         reader.release()
 
