@@ -178,12 +178,17 @@ def _ensemble_parameters(sources: _Sources, tier: Tier, engine: Any) -> dict[str
                 f"{folder}: exported with {name} {exported}, the model repository expects {expected}; "
                 f"export it again with `{export_command(tier)}`"
             )
-    precision = engine.parameters["precision"].string_value if "precision" in engine.parameters else ""
     return {
         "labels": json.dumps(_labels(folder / "labels.txt", tier)),
         "canvas": canvas,
-        "precision": precision or str(sidecar.get("precision", "unknown")),
+        "precision": _precision(engine, str(sidecar.get("precision", "unknown"))),
     }
+
+
+def _precision(engine: Any, exported: str) -> str:
+    """What the engine computes in: the runtime's arithmetic, unless the exported graph itself is of fewer bits."""
+    arithmetic = engine.parameters["precision"].string_value if "precision" in engine.parameters else ""
+    return exported if exported in ("int8", "fp16") or not arithmetic else arithmetic
 
 
 def _labels(file: Path, tier: Tier) -> list[str]:

@@ -464,3 +464,15 @@ def test_auto_is_never_what_a_figure_says(tmp_path: Path) -> None:
     config = (assembled.path / "yolo12n_engine" / "config.pbtxt").read_text()
     assert f'string_value: "{cpu_precision()}"' in config
     assert "auto" not in config
+
+
+def test_a_quantised_export_is_called_so(tmp_path: Path) -> None:
+    """An INT8 graph is INT8 whatever arithmetic the runtime uses for the rest of it."""
+    models = tmp_path / "models"
+    shutil.copytree(REPOSITORY.parent / "demo" / "weights", models)
+    sidecar = models / "yolo12n_engine" / "export.json"
+    for exported, expected in (("f32", "bf16"), ("int8", "int8")):
+        sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"precision": exported}))
+        assembled = assemble(tmp_path / exported, [Tier.N], models_dir=models, precision="bf16")
+        config = text_format.Parse((assembled.path / "yolo12n" / "config.pbtxt").read_text(), ModelConfig())
+        assert config.parameters["precision"].string_value == expected

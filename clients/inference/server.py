@@ -96,8 +96,8 @@ class TritonLink:
         return tuple(str(name) for name in names)
 
     async def precision(self, tier: Tier) -> str:
-        """The arithmetic of the tier's engine, as its configuration states it."""
-        return (await self.parameters(f"{tier}_engine")).get("precision", "unknown")
+        """What the tier's engine computes in, as its ensemble states it."""
+        return (await self.parameters(tier.value)).get("precision", "unknown")
 
     async def engine_counts(self) -> EngineCounts:
         """What all engines have inferred since the server started. Raises ServerUnavailable, ModelError."""
