@@ -12,7 +12,7 @@ from clients.config import Settings
 from clients.errors import FleetError
 from clients.types import Tier
 from deploy.claim import scratch
-from deploy.run_repository import assemble, export_command
+from deploy.run_repository import REPOSITORY, Assembled, assemble, export_command, exported_tiers
 from deploy.server import TritonServer
 
 _LOOK_S, _LONGEST_PAUSE_S = 0.5, 30.0
@@ -52,9 +52,8 @@ class EmbeddedServer:
         )
         for tier in assembled.missing:
             log.warning("%s is not exported; export it with: %s", tier, export_command(tier))
-        others = [tier for tier in Tier if tier not in (*assembled.present, *assembled.missing)]
-        if others:
-            log.info("not configured: %s", ", ".join(others))
+        for tier in _absent(settings, assembled):
+            log.info("%s is not exported, and not asked for; export it with: %s", tier, export_command(tier))
         log_file = settings.triton.log or _DEFAULT_LOG
         timeout_s = settings.triton.ready_timeout_s
         self._server = TritonServer(assembled.path, ready_timeout_s=timeout_s, log=log_file)
@@ -89,3 +88,10 @@ class EmbeddedServer:
         with self._reviving:
             if self._server is not None and not self._closed:
                 self._server.restart()
+
+
+def _absent(settings: Settings, assembled: Assembled) -> tuple[Tier, ...]:
+    """Tiers that nobody asked for and that could not be had: said, so that a clone shows what it can and cannot do."""
+    runtime = settings.triton.runtime
+    exported = exported_tiers(runtime, settings.triton.models or REPOSITORY / runtime)
+    return tuple(tier for tier in Tier if tier not in (*exported, *assembled.missing))

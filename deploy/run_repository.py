@@ -66,6 +66,12 @@ def export_command(tier: Tier) -> str:
     return f"python -m export {tier.value}"
 
 
+def exported_tiers(runtime: RuntimeName, models_dir: Path) -> tuple[Tier, ...]:
+    """The tiers whose engine lies in a folder of exported models, smallest first."""
+    file = MODEL_FILES[runtime]
+    return tuple(tier for tier in Tier if (models_dir / engine_name(tier) / _VERSION / file).is_file())
+
+
 def cpu_precision(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """`bf16` where every core has instructions for it, else `f32`: what "auto" means, so that figures can say it."""
     try:
@@ -101,7 +107,7 @@ def assemble(
     precision = cpu_precision() if precision == "auto" else precision
     sources = _Sources(repository, runtime, models_dir or repository / runtime)
     wanted = tuple(tier for tier in Tier if tier in tiers)
-    present = tuple(tier for tier in wanted if sources.model_file(engine_name(tier)).is_file())
+    present = tuple(tier for tier in wanted if tier in exported_tiers(runtime, sources.models))
     _check_exported(sources, wanted, present)
     try:
         target.mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,8 @@ def test_the_demo_ends_with_its_summary() -> None:
     summary = json.loads(process.stdout.splitlines()[-1])
     assert (summary["cameras"], summary["errors"], summary["precision"]) == (2, 0, cpu_precision())
     assert set(summary["per_camera"]) == {"cam01", "cam02"}
+    for tier in ("yolo12m", "yolo12x"):
+        assert f"{tier} is not exported, and not asked for; export it with: python -m export {tier}" in process.stderr
     assert all(camera["inferences"] >= 3 for camera in summary["per_camera"].values())
     records = [json.loads(line) for line in (ROOT / "out" / "detections.jsonl").read_text().splitlines()]
     assert sum(len(record["objects"]) for record in records) > 10
