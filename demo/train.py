@@ -26,6 +26,7 @@ from rich.progress import Progress
 from clients.errors import FleetError
 from clients.types import Canvas
 from demo.clips import source_hash
+from demo.checkpoint import anonymise
 from demo.pictures import write_dataset_file, write_pictures
 from demo.plan import Plan
 from demo.progress import bars
@@ -180,6 +181,7 @@ def _publish(
     weights.mkdir(parents=True, exist_ok=True)
     stripped = trained.with_name("stripped.pt")
     ultralytics.utils.torch_utils.strip_optimizer(trained, str(stripped))  # keeps the averaged weights, in FP16
+    anonymise(stripped)
     partial = weights / "yolo12n.pt.part"
     shutil.copyfile(stripped, partial)
     partial.replace(weights / "yolo12n.pt")

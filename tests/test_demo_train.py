@@ -7,6 +7,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -211,3 +212,12 @@ def test_committed_weights_have_a_record_that_is_good_enough() -> None:
     assert record["held_out"]["canvas"] == "640x384"
     assert record["held_out"]["map50"] >= 0.75
     assert 4e6 < (weights / "yolo12n.pt").stat().st_size < 7e6
+
+
+def test_the_committed_checkpoint_says_nothing_about_the_machine_it_was_trained_on() -> None:
+    """No absolute path lies in it: neither in its arguments nor anywhere else in its pickles."""
+    with zipfile.ZipFile(ROOT / "demo" / "weights" / "yolo12n.pt") as archive:
+        pickles = [archive.read(name) for name in archive.namelist() if name.endswith(".pkl")]
+    assert pickles
+    for marker in (b"demo/runs", b"last.pt/", b"/root", b"/home", b"/work"):
+        assert not any(marker in data for data in pickles), marker
