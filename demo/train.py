@@ -25,8 +25,8 @@ from rich.progress import Progress
 
 from clients.errors import FleetError
 from clients.types import Canvas
-from demo.clips import source_hash
 from demo.checkpoint import anonymise
+from demo.clips import source_hash
 from demo.pictures import write_dataset_file, write_pictures
 from demo.plan import Plan
 from demo.progress import bars
