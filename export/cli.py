@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _verify(spec, arguments)
         if arguments.command == "build":
             return _build(spec, arguments)
+        if arguments.command == "status":
+            return _status(spec, arguments)
         if arguments.command == "evaluate":
             return _evaluate(spec, arguments)
         return _model(spec, arguments)
@@ -111,6 +113,29 @@ def _build(spec: Spec, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _status(spec: Spec, arguments: argparse.Namespace) -> int:
+    from export.status import here, states
+
+    machine = here()
+    found = list(states(spec, arguments.onnx, arguments.out, machine))
+    for state in found:
+        if not state.present:
+            _say(f"{state.file}: not there; `{state.mend}` makes it")
+        for flaw in state.flaws:
+            _say(f"{state.file}: {flaw}; `{state.mend}` mends it")
+    if machine.card is None:
+        _say("no usable NVIDIA GPU here: plans were not compared with a card")
+    if machine.tensorrt is None:
+        _say("TensorRT cannot be imported here: plans were not compared with a version; ask in the serving image")
+    report = {
+        "models": [state.as_json() for state in found],
+        "gpu": machine.card.name if machine.card else None,
+        "tensorrt": machine.tensorrt,
+    }
+    sys.stdout.write(json.dumps(report) + "\n")
+    return int(any(state.flaws for state in found))
+
+
 def _evaluate(spec: Spec, arguments: argparse.Namespace) -> int:
     from demo.progress import bars
     from export import evaluate  # torch, ultralytics, pycocotools: seconds to import
@@ -179,6 +204,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_verify(commands, shape)
     _add_build(commands, shape)
+    _add_status(commands)
     _add_evaluate(commands, shape)
     for tier in Tier:
         text = f"export {tier.value}: its engine and the shared postprocess, as ONNX for every runtime"
@@ -212,9 +238,21 @@ def _add_build(commands: Any, shape: argparse.ArgumentParser) -> None:
     text = "build the TensorRT engines from exported ONNX files, on the card and in the image that will serve them"
     plans = commands.add_parser("build", parents=[shape], help=text, description=text)
     plans.add_argument("models", nargs="+", choices=[tier.value for tier in Tier], metavar="MODEL")
-    for name, runtime, what in (("--onnx", "openvino", "read from"), ("--out", "tensorrt", "written to")):
+    _add_folders(plans, "written to")
+
+
+def _add_status(commands: Any) -> None:
+    text = "say what is exported and built, and what no longer fits the repository, this card or this TensorRT"
+    status = commands.add_parser("status", help=text, description=f"{text}; ends with 1 when something does not fit")
+    canvas, top_k = configs.rendered_for() or (Canvas(), 512)
+    status.set_defaults(canvas=str(canvas), top_k=top_k)
+    _add_folders(status, "looked at")
+
+
+def _add_folders(command: argparse.ArgumentParser, out: str) -> None:
+    for name, runtime, what in (("--onnx", "openvino", "read from"), ("--out", "tensorrt", out)):
         folder = configs.REPOSITORY / runtime
-        plans.add_argument(name, type=Path, default=folder, help=f"models folder, {what} (default %(default)s)")
+        command.add_argument(name, type=Path, default=folder, help=f"models folder, {what} (default %(default)s)")
 
 
 def _add_evaluate(commands: Any, shape: argparse.ArgumentParser) -> None:

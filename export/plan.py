@@ -17,11 +17,9 @@ import pynvml
 
 from clients.types import Tier
 from export.errors import ExportError, NoCard
-from export.graph import computes_in_half, is_quantised, read_onnx
 from export.publish import publish, sha256
 from export.spec import TIERS, Spec, engine_name, postprocess
 from export.to_engine import Batches, Plan, build, check_sm
-from export.to_half import to_half
 
 # Words in the names or types of an inspected engine's layers that only a fused attention has.
 _FUSED_WORDS = ("_gemm_mha", "fmha", "fused_mha", "kgen_mha")
@@ -84,17 +82,21 @@ def fused_layers(inspected: str) -> int:
 
 
 def _build_one(trt: Any, card: Card, name: str, spec: Spec, source: Path, out: Path) -> dict[str, Any]:
+    from export.graph import computes_in_half, is_quantised, read_onnx  # onnx: `status` does without
+    from export.to_half import to_half
+
     path = source / "1" / "model.onnx"
     model = read_onnx(path)
     data = path.read_bytes()
     graph = model if computes_in_half(model) else to_half(model)
-    batches = _batches(name, spec)
+    batches = batches_of(name, spec)
     cache = out / f"timing-{card.sm[0]}{card.sm[1]}.cache"
     plan = build(trt, graph.SerializeToString(), batches, timing_cache=cache)
     sidecar = {
         "model": name,
         **_origin(source, data),
         "onnx_sha256": sha256(data),
+        "plan_sha256": sha256(plan.data),
         "precision": "int8" if is_quantised(graph) else "fp16",
         "converted_from_fp32": graph is not model,
         "batches": asdict(batches),
@@ -112,7 +114,8 @@ def _build_one(trt: Any, card: Card, name: str, spec: Spec, source: Path, out: P
     return sidecar
 
 
-def _batches(name: str, spec: Spec) -> Batches:
+def batches_of(name: str, spec: Spec) -> Batches:
+    """The batches of one model of the repository: a tier's engine or the postprocess model."""
     for tier in TIERS:
         if name == engine_name(tier):
             return Batches.of(Tier(tier))
