@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 import tensorrt_rtx as trt
-from conftest import MODELS
+from conftest import MODELS, has_card
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
@@ -23,9 +23,9 @@ from demo.pictures import camera_pictures
 from demo.scenes import Purpose
 from export import cli
 from export.attention_pattern import attentions
-from export.errors import ExportError, NoCard
+from export.errors import ExportError
 from export.graph import computes_in_half, value_types
-from export.plan import fused_layers, tensorrt, the_card
+from export.plan import fused_layers
 from export.to_engine import Batches, build
 from export.to_half import to_half
 from export.verify import FUSED_MARK
@@ -33,14 +33,6 @@ from export.verify import FUSED_MARK
 T4 = (7, 5)
 SERVED = MODELS / "yolo12n_engine" / "1" / "model.onnx"
 SMALL = ("--canvas", "256x192")  # a small canvas has the same network and compiles faster
-
-
-def has_card() -> bool:
-    """Whether TensorRT and an NVIDIA GPU are here."""
-    try:
-        return bool(tensorrt() and the_card())
-    except NoCard:
-        return False
 
 
 @pytest.fixture(scope="module")
