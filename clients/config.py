@@ -138,6 +138,7 @@ class Camera(_Section):
     id: str = Field(description="Unique name: letters, digits, . _ -")
     source: str = Field(description="Path of a video file.")
     max_fps: float | None = Field(None, gt=0, description="Inferences per second at most; system.target_fps.")
+    min_fps: float = Field(0, ge=0, le=240, description="Inferences per second that it gets before others get more.")
     weight: float = Field(1.0, gt=0, le=100, description="Share of the GPU when there is too little for all.")
     max_age_ms: float = Field(500, gt=0, description="A frame older than this is not sent any more.")
     model: ParsedTier | None = Field(None, description="Tier of this camera; model.default.")
@@ -217,6 +218,7 @@ class Settings(_Section):
             stream_id=camera.id,
             source=camera.source,
             max_fps=self.system.target_fps if camera.max_fps is None else camera.max_fps,
+            min_fps=camera.min_fps,
             weight=camera.weight,
             max_age_ms=camera.max_age_ms,
             tier=self.model.default if camera.model is None else camera.model,

@@ -131,5 +131,5 @@ def gate_rules(settings: Settings, spec: StreamSpec) -> GateRules:
         min_interval_s=1 / spec.max_fps,
         max_age_ms=spec.max_age_ms,
         similarity_threshold=saving.similarity_threshold if saving.enable_memory_optimization else None,
-        max_skip_s=saving.max_skip_s,
+        max_skip_s=min(saving.max_skip_s, 1 / spec.min_fps) if spec.min_fps else saving.max_skip_s,
     )

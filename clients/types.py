@@ -143,13 +143,14 @@ class Thresholds:
 class StreamSpec:
     """One camera as the pipeline needs it; the defaults come from the configuration.
 
-    `max_fps` bounds how often it is inferred, `weight` its share when there is too little for all,
-    `max_age_ms` how old a frame may be when its turn comes.
+    `max_fps` bounds how often it is inferred, `min_fps` is kept before others get more than theirs, `weight` is its
+    share when there is too little for all, `max_age_ms` how old a frame may be when its turn comes.
     """
 
     stream_id: str
     source: str
     max_fps: float = 25.0
+    min_fps: float = 0.0
     weight: float = 1.0
     max_age_ms: float = 500.0
     tier: Tier = Tier.N
@@ -168,6 +169,10 @@ class StreamSpec:
         ):
             if not value > 0:
                 raise ValueError(f"{self.stream_id}: {name} must be positive, got {value}")
+        if not 0 <= self.min_fps <= self.max_fps:
+            raise ValueError(
+                f"{self.stream_id}: min_fps must lie in 0..max_fps ({self.max_fps:g}), got {self.min_fps:g}"
+            )
 
 
 def parse_tier(name: str) -> Tier:

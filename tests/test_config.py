@@ -52,11 +52,12 @@ def test_defaults_flow_into_the_cameras_and_cameras_override_them(tmp_path: Path
     model: {default: yolo12x, confidence: 0.4, iou: 0.5}
     cameras:
       - {id: a, source: a.mp4}
-      - {id: b, source: b.mp4, max_fps: 3, weight: 2, max_age_ms: 90, model: n, confidence: 0.1, iou: 0.9, loop: true}
+      - {id: b, source: b.mp4, max_fps: 3, min_fps: 1.5, weight: 2, max_age_ms: 90, model: n, confidence: 0.1,
+         iou: 0.9, loop: true}
     """
     a, b = load_settings(written(tmp_path, text)).streams()
     assert (a.max_fps, a.tier, a.thresholds.score, a.thresholds.iou, a.loop) == (7, Tier.X, 0.4, 0.5, False)
-    assert (b.max_fps, b.weight, b.max_age_ms, b.tier) == (3, 2, 90, Tier.N)
+    assert (b.max_fps, b.min_fps, b.weight, b.max_age_ms, b.tier) == (3, 1.5, 2, 90, Tier.N)
     assert (b.thresholds.score, b.thresholds.iou, b.loop) == (0.1, 0.9, True)
 
 
@@ -85,6 +86,10 @@ MISTAKES = {
     "no camera": ("system: {}", r"cameras: the list is empty"),
     "empty camera list": ("cameras:", r"cameras: the list is empty"),
     "a camera twice": ("cameras: [{id: a, source: x}, {id: a, source: y}]", r"the id 'a' is used twice"),
+    "a minimum above the maximum": (
+        "cameras: [{id: a, source: x, max_fps: 2, min_fps: 3}]",
+        r"a: min_fps must lie in 0\.\.max_fps \(2\), got 3",
+    ),
     "a bad camera id": ("cameras: [{id: 'a b', source: x}]", r"a camera id is 1 to 64 of .*got 'a b'"),
 }
 
