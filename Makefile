@@ -4,7 +4,7 @@ CAMERAS ?= 8
 SECONDS ?= 30
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
-CODE := clients deploy export demo tests
+CODE := clients deploy export loadtest demo tests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format triton clean
