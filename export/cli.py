@@ -22,9 +22,11 @@ from export.calibration import DEMO, calibration_canvases
 from export.errors import ExportError, NoCard
 from export.spec import POSTPROCESS, Spec, engine_name
 from export.to_engine import compute_capability
+from export.versions import check_serving, library_version
 
 _DEMO_CLIPS = Path("demo/clips")
 _DEMO_WEIGHTS = Path("demo/weights/yolo12n.pt")
+_PROFILES = Path(__file__).resolve().parent.parent / "loadtest" / "gpus"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,11 +107,15 @@ def _verify(spec: Spec, arguments: argparse.Namespace) -> int:
 
 
 def _build(spec: Spec, arguments: argparse.Namespace) -> int:
-    from export.plan import build_plans  # onnx: not needed by the other commands
+    from export.on_card import TheCard
+    from export.plan import Job, build_plans  # onnx: not needed by the other commands
 
+    machine = TheCard()
+    check_serving(machine.tensorrt, arguments.serving_version or library_version())
+    pictures = None if arguments.pictures == "none" else calibration_canvases(arguments.pictures, spec.canvas, 8)
+    job = Job(spec, arguments.onnx, arguments.out, arguments.profiles, pictures, arguments.force)
     names = [*(engine_name(Tier(name)) for name in arguments.models), POSTPROCESS]
-    report = build_plans(names, spec, arguments.onnx, arguments.out)
-    sys.stdout.write(json.dumps(report) + "\n")
+    sys.stdout.write(json.dumps(build_plans(machine, names, job)) + "\n")
     return 0
 
 
@@ -239,6 +245,12 @@ def _add_build(commands: Any, shape: argparse.ArgumentParser) -> None:
     plans = commands.add_parser("build", parents=[shape], help=text, description=text)
     plans.add_argument("models", nargs="+", choices=[tier.value for tier in Tier], metavar="MODEL")
     _add_folders(plans, "written to")
+    plans.add_argument("--profiles", type=Path, default=_PROFILES, help="for data sheets (default %(default)s)")
+    text = "to compare plans with FP32 on: a folder, a video, `demo`, or `none` (default %(default)s)"
+    plans.add_argument("--pictures", default=DEMO, metavar="SOURCE", help=text)
+    plans.add_argument("--force", action="store_true", help="build what has not changed too")
+    text = "TensorRT of the server, checked before building (default: the libnvinfer that is installed here)"
+    plans.add_argument("--serving-version", metavar="X.Y.Z", help=text)
 
 
 def _add_status(commands: Any) -> None:

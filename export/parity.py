@@ -40,9 +40,9 @@ class Limits:
 
 
 FP16 = Limits(box_p95_px=0.05, score=0.01)
-# Quantisation steps fall to the other side when sums are ordered anew: ONNX Runtime's own answers for the stock and the
-# canonical form of one INT8 graph lie 0.33 px and 0.06 apart. A wrong kernel was seen at 9 px and 0.26 (decision 0040).
-INT8 = Limits(box_p95_px=1.0, score=0.12)
+# Chosen, not measured on a card. A sum ordered anew falls on the other side of a quantisation step: ONNX Runtime,
+# fusing one INT8 graph in two ways, differs from itself by 0.15 px and 0.02. Wrong kernels: 9 px and 0.26 (0040).
+INT8 = Limits(box_p95_px=1.0, score=0.1)
 
 
 def limits(precision: str) -> Limits:

@@ -25,7 +25,7 @@ from export import cli
 from export.attention_pattern import attentions
 from export.errors import ExportError, NoCard
 from export.graph import computes_in_half, value_types
-from export.plan import fused_layers, tensorrt, the_card
+from export.on_card import TheCard, fused_layers
 from export.to_engine import Batches, build
 from export.to_half import to_half
 from export.verify import FUSED_MARK
@@ -36,9 +36,9 @@ SMALL = ("--canvas", "256x192")  # a small canvas has the same network and compi
 
 
 def has_card() -> bool:
-    """Whether TensorRT and an NVIDIA GPU are here."""
+    """Whether TensorRT, CUDA's bindings and an NVIDIA GPU are here."""
     try:
-        return bool(tensorrt() and the_card())
+        return bool(TheCard())
     except NoCard:
         return False
 
