@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 
 from export.attention_pattern import attentions
 from export.choice import Form, Trial, keep, summary
+from export.data_sheet import data_sheet
 from export.errors import ExportError
 from export.graph import computes_in_half, is_quantised, read_onnx
 from export.latency import ROUNDS, WARM, batch_sizes, interleaved, summed_up
 from export.machine import Card, Machine, Running
 from export.parity import Difference, differences, in_full, limits, reference
 from export.publish import publish, sha256
-from export.sidecar import batches_of, data_sheet, reasons_to_build, told_of
+from export.sidecar import batches_of, reasons_to_build, told_of
 from export.spec import POSTPROCESS, Spec
 from export.stock_attention import as_stock
 from export.to_engine import Batches, Plan, check_sm

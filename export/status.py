@@ -72,7 +72,7 @@ def states(spec: Spec, onnx_folder: Path, plan_folder: Path, machine: Here) -> I
         yield _onnx_state(engine_name(tier), tier, spec, onnx_folder)
     names = {engine_name(tier): tier for tier in Tier} | {POSTPROCESS: Tier.N}
     for name, tier in names.items():
-        yield _plan_state(name, tier, spec, onnx_folder, plan_folder, machine)
+        yield plan_state(name, tier, spec, onnx_folder, plan_folder, machine)
 
 
 def plan_flaws(told: dict[str, Any], name: str, spec: Spec, machine: Here) -> Iterator[tuple[str, bool]]:
@@ -120,7 +120,8 @@ def _onnx_state(name: str, tier: Tier, spec: Spec, folder: Path) -> State:
     return State(name, file, True, tuple(flaws), mend)
 
 
-def _plan_state(name: str, tier: Tier, spec: Spec, onnx_folder: Path, folder: Path, machine: Here) -> State:
+def plan_state(name: str, tier: Tier, spec: Spec, onnx_folder: Path, folder: Path, machine: Here) -> State:
+    """One plan, `tier` being what its command builds. Raises ExportError as `states` does."""
     file, sidecar = folder / name / "1" / "model.plan", folder / name / "plan.json"
     mend = f"python -m export build {tier.value}"
     if not file.is_file():

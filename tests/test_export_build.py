@@ -21,13 +21,14 @@ from clients.types import Canvas
 from export import cli
 from export.calibration import calibration_canvases
 from export.choice import Trial, keep, summary
+from export.data_sheet import data_sheet
 from export.errors import ExportError
 from export.machine import Card
 from export.on_card import TheCard
 from export.parity import FP16, Difference
 from export.plan import Job, build_plans
 from export.rehearsal import Rehearsal
-from export.sidecar import data_sheet, reasons_to_build
+from export.sidecar import reasons_to_build
 from export.spec import POSTPROCESS, Spec
 from export.versions import check_serving, library_version, same_version
 from loadtest.profile import Latency, read_profile
