@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,13 @@ from export.calibration import DEMO, calibration_canvases
 from export.errors import ExportError, NoCard
 from export.spec import POSTPROCESS, Spec, engine_name
 from export.to_engine import compute_capability
+from export.versions import check_serving, library_version
 
 _MODELS = "models"
 _COMMANDS = (_MODELS, "configs", "verify", "build", "status", "evaluate")
 _DEMO_CLIPS = Path("demo/clips")
 _DEMO_WEIGHTS = Path("demo/weights/yolo12n.pt")
+_PROFILES = Path(__file__).resolve().parent.parent / "loadtest" / "gpus"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,10 +83,8 @@ def _models(spec: Spec, arguments: argparse.Namespace) -> int:
     _follow(spec, arguments.out)
     report: dict[str, Any] = {"models": reports}
     if arguments.runtime == "tensorrt":
-        from export.plan import build_plans
-
-        names = [*(engine_name(tier) for tier in tiers), POSTPROCESS]
-        report["plans"] = build_plans(names, spec, arguments.out, configs.REPOSITORY / "tensorrt")["models"]
+        plans = _Plans(arguments.out, configs.REPOSITORY / "tensorrt", _PROFILES, arguments.force)
+        report["plans"] = _built(spec, tiers, plans, arguments.calibration or DEMO, None)
     sys.stdout.write(json.dumps(report) + "\n")
     return 0
 
@@ -146,12 +146,31 @@ def _verify(spec: Spec, arguments: argparse.Namespace) -> int:
 
 
 def _build(spec: Spec, arguments: argparse.Namespace) -> int:
-    from export.plan import build_plans  # onnx: not needed by the other commands
-
-    names = [*(engine_name(Tier(name)) for name in arguments.models), POSTPROCESS]
-    report = build_plans(names, spec, arguments.onnx, arguments.out)
+    tiers = [Tier(name) for name in arguments.models]
+    plans = _Plans(arguments.onnx, arguments.out, arguments.profiles, arguments.force)
+    report = _built(spec, tiers, plans, arguments.pictures, arguments.serving_version)
     sys.stdout.write(json.dumps(report) + "\n")
     return 0
+
+
+class _Plans(NamedTuple):
+    """Folders that plans are built from, written to, and measured into; whether what is up to date is built again."""
+
+    onnx: Path
+    out: Path
+    profiles: Path
+    force: bool
+
+
+def _built(spec: Spec, tiers: list[Tier], plans: _Plans, pictures: str, serving: str | None) -> dict[str, Any]:
+    from export.on_card import TheCard
+    from export.plan import Job, build_plans  # onnx: not needed by the other commands
+
+    machine = TheCard()
+    check_serving(machine.tensorrt, serving or library_version())
+    frames = None if pictures == "none" else calibration_canvases(pictures, spec.canvas, 8)
+    job = Job(spec, plans.onnx, plans.out, plans.profiles, frames, plans.force)
+    return build_plans(machine, [*(engine_name(tier) for tier in tiers), POSTPROCESS], job)
 
 
 def _status(spec: Spec, arguments: argparse.Namespace) -> int:
@@ -306,6 +325,12 @@ def _add_build(commands: Any, shape: argparse.ArgumentParser) -> None:
     plans = commands.add_parser("build", parents=[shape], help=text, description=text)
     plans.add_argument("models", nargs="+", choices=[tier.value for tier in Tier], metavar="MODEL")
     _add_folders(plans, "written to")
+    plans.add_argument("--profiles", type=Path, default=_PROFILES, help="for data sheets (default %(default)s)")
+    text = "to compare plans with FP32 on: a folder, a video, `demo`, or `none` (default %(default)s)"
+    plans.add_argument("--pictures", default=DEMO, metavar="SOURCE", help=text)
+    plans.add_argument("--force", action="store_true", help="build what has not changed too")
+    text = "TensorRT of the server, checked before building (default: the libnvinfer that is installed here)"
+    plans.add_argument("--serving-version", metavar="X.Y.Z", help=text)
 
 
 def _add_status(commands: Any) -> None:

@@ -20,7 +20,7 @@ from demo.run import CLIP_S
 from deploy.run_repository import assemble
 from deploy.server import TritonServer
 from export.errors import NoCard
-from export.plan import tensorrt, the_card
+from export.on_card import TheCard
 
 settings.register_profile("project", deadline=None, derandomize=True)  # a slow machine is no failure, nor is chance
 settings.load_profile("project")
@@ -35,9 +35,9 @@ def anyio_backend() -> str:
 
 
 def has_card() -> bool:
-    """Whether TensorRT and an NVIDIA GPU are here."""
+    """Whether TensorRT, CUDA's bindings and an NVIDIA GPU are here."""
     try:
-        return bool(tensorrt() and the_card())
+        return bool(TheCard())
     except NoCard:
         return False
 

@@ -20,7 +20,8 @@ from export.attention_pattern import attentions
 from export.calibration import calibration_canvases
 from export.errors import ExportError
 from export.graph import computes_in_half, is_quantised
-from export.precision import Difference, check_fp16, converted, difference, in_fp32, rounding
+from export.parity import Difference
+from export.precision import check_fp16, converted, difference, in_fp32, rounding
 from export.to_engine import Batches, build
 from export.to_half import to_half
 from export.verify import FUSED_MARK

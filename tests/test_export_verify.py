@@ -25,7 +25,7 @@ from export import cli
 from export.attention_pattern import attentions
 from export.errors import ExportError
 from export.graph import computes_in_half, value_types
-from export.plan import fused_layers
+from export.on_card import fused_layers
 from export.to_engine import Batches, build
 from export.to_half import to_half
 from export.verify import FUSED_MARK
@@ -355,7 +355,8 @@ def test_without_a_card_nothing_is_built(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.skipif(not has_card(), reason="needs an NVIDIA GPU and TensorRT")
 def test_the_card_builds_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """On the card: plans for engine and postprocess, each with a JSON that names the card and the ONNX file."""
-    code = cli.main(["build", "yolo12n", "--onnx", str(MODELS), "--out", str(tmp_path)])
+    folders = ["--onnx", str(MODELS), "--out", str(tmp_path), "--profiles", str(tmp_path / "gpus")]
+    code = cli.main(["build", "yolo12n", *folders])
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert code == 0
     for model in report["models"]:
