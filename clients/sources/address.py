@@ -62,7 +62,6 @@ class Address:
         target = (
             _expanded(head, environment)
             + _expanded(login, environment, encode=True)
-            + ("@" if login else "")
             + _expanded(tail, environment)
         )
         secrets = {*inserted, *(_secrets(target))}
@@ -113,7 +112,7 @@ def _kind(target: str) -> Kind:
 
 
 def _split(text: str) -> tuple[str, str, str]:
-    """`scheme://`, what stands before the last `@` of the host's part, and the rest, without that `@`."""
+    """`scheme://`, the login with its `@` (the last one before the path), and the rest."""
     scheme = _SCHEME.match(text)
     if scheme is None:
         return "", "", text
@@ -122,7 +121,7 @@ def _split(text: str) -> tuple[str, str, str]:
         at = text.find(sign, scheme.end())
         end = end if at < 0 else min(end, at)
     login, at_sign, host = text[scheme.end() : end].rpartition("@")
-    return scheme[0], login if at_sign else "", host + text[end:]
+    return scheme[0], login + at_sign, host + text[end:]
 
 
 def _shown(text: str) -> str:
@@ -131,12 +130,14 @@ def _shown(text: str) -> str:
     if not head:
         return text
     place, question, _ = tail.partition("?")
-    return f"{head}{_HIDDEN + '@' if login else ''}{place}{question}{_HIDDEN if question else ''}"
+    login = f"{_HIDDEN}@" if len(login) > 1 else login
+    return f"{head}{login}{place}{question}{_HIDDEN if question else ''}"
 
 
 def _secrets(target: str) -> set[str]:
     """What of a URL must not be shown, written as it stands and decoded."""
     _, login, tail = _split(target)
+    login = login.removesuffix("@")
     user, _, password = login.partition(":")
     query = tail.partition("?")[2] if login or _SCHEME.match(target) else ""
     values = {part.partition("=")[2] for part in query.split("&")}
