@@ -166,6 +166,6 @@ class Reader:
     def _reason(self, error: Exception) -> str:
         """One line without secrets; the traceback of a defect is logged, masked."""
         if isinstance(error, SourceError):
-            return self._address.masked(str(error)).removeprefix(f"camera {self._spec.stream_id}: ")
+            return str(error).removeprefix(f"camera {self._spec.stream_id}: ")
         log.error("%s", self._address.masked("".join(traceback.format_exception(error))))
         return f"failed unexpectedly: {type(error).__name__}"

@@ -76,7 +76,7 @@ class Address:
         return self.shown
 
     def masked(self, text: str) -> str:
-        """`text` without the target and its secrets, for messages that FFmpeg or Python have written."""
+        """`text` without the target and its secrets, for a traceback; short secrets take harmless letters with them."""
         text = text.replace(self.target, self.shown)
         for secret in self.secrets:
             text = text.replace(secret, _HIDDEN)
@@ -139,7 +139,7 @@ def _secrets(target: str) -> set[str]:
     _, login, tail = _split(target)
     login = login.removesuffix("@")
     user, _, password = login.partition(":")
-    query = tail.partition("?")[2] if login or _SCHEME.match(target) else ""
+    query = tail.partition("?")[2] if _SCHEME.match(target) else ""
     values = {part.partition("=")[2] for part in query.split("&")}
     return {form for part in {login, user, password, query, *values} for form in (part, unquote(part))}
 

@@ -7,6 +7,7 @@ carry no cause: FFmpeg's own texts repeat the URL with its password.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import cast
@@ -105,9 +106,9 @@ class LiveSource:
                     raise self._error(f"no data for {self._options.read_timeout_s:g} s") from None
                 timing.sleep(_POLL_S)
                 continue
-            except av.error.ExitError:  # what PyAV's timeout makes of a read
-                raise self._error(f"no data for {self._options.read_timeout_s:g} s") from None
             except av.FFmpegError as error:
+                if timing.now_ns() - before_ns >= self._options.read_timeout_s * 1e9:
+                    raise self._error(f"no data for {self._options.read_timeout_s:g} s") from None
                 raise self._error(f"broken off: {error.strerror}") from None
             if packet is None:
                 return
@@ -129,13 +130,14 @@ def open_live(stream_id: str, address: Address, options: LiveOptions) -> InputCo
     settings = _OPTIONS[address.kind] | ({"rtsp_transport": options.transport} if address.kind is Kind.RTSP else {})
     timeouts = (options.open_timeout_s, options.read_timeout_s)
     about = f"camera {stream_id}: {address}"
+    started_s = time.monotonic()
     try:
         container = av.open(address.target, format=_FORMATS.get(address.kind), options=settings, timeout=timeouts)
-    except av.error.ExitError:
-        raise SourceError(f"{about}: no answer within {options.open_timeout_s:g} s") from None
     except av.error.ProtocolNotFoundError:
         raise SourceUnusable(f"{about}: this FFmpeg cannot read such an address") from None
     except av.FFmpegError as error:
+        if time.monotonic() - started_s >= options.open_timeout_s:  # an interrupted RTSP says "invalid data"
+            raise SourceError(f"{about}: no answer within {options.open_timeout_s:g} s") from None
         raise SourceError(f"{about}: cannot be opened: {error.strerror}") from None
     if not container.streams.video:
         container.close()
