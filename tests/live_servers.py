@@ -82,6 +82,13 @@ def drips(connection: socket.socket, stop: threading.Event) -> None:
         connection.sendall(b"a")
 
 
+def drips_on(connection: socket.socket, stop: threading.Event) -> None:
+    """In the middle of a stream: a picture at one byte a second."""
+    connection.sendall(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: 100000\r\n\r\n")
+    while not stop.wait(1):
+        connection.sendall(b"a")
+
+
 def garbage(connection: socket.socket, stop: threading.Event) -> None:
     """Bytes that are no protocol and no video."""
     while not stop.wait(0.01):

@@ -60,9 +60,7 @@ class Address:
         head, login, tail = _split(text)
         inserted = [_value(name, environment) for name in _REFERENCE.findall(text)]
         target = (
-            _expanded(head, environment)
-            + _expanded(login, environment, encode=True)
-            + _expanded(tail, environment)
+            _expanded(head, environment) + _expanded(login, environment, encode=True) + _expanded(tail, environment)
         )
         secrets = {*inserted, *(_secrets(target))}
         return cls(_kind(target), _shown(text), target, tuple(sorted(secrets - {""}, key=len, reverse=True)))

@@ -32,11 +32,10 @@ _OPTIONS: dict[Kind, dict[str, str]] = {
     # a playlist names addresses of its own: nothing but the network may be read through it
     Kind.HTTP: {"protocol_whitelist": "http,https,httpproxy,tls,tcp,crypto,data", "seg_format_options": _MERGED},
     Kind.UDP: {"overrun_nonfatal": "1", "fifo_size": "16384", "merge_pmt_versions": "1"},
-    Kind.USB: {"fflags": "nonblock"},  # a device that hangs must not hang its thread
+    Kind.USB: {},
 }
 _FORMATS = {Kind.UDP: "mpegts", Kind.USB: "video4linux2"}
 _UNTIMED = ("mpjpeg", "mjpeg")  # FFmpeg invents their times
-_POLL_S = 0.005  # between two looks at a USB device
 _WAITED_S = 0.010  # a read that took longer has waited for its packet; one that took less found it queued
 _PICTURE_S = 20.0  # packets without one picture for this long are no video; some cameras send a key frame every 10 s
 
@@ -92,28 +91,22 @@ class LiveSource:
     def _packets(self, container: InputContainer, timing: Timing) -> Iterator[tuple[av.Packet[VideoStream], bool]]:
         """Every packet, of whatever stream, so that silence and a stop are noticed, and whether it was waited for.
 
-        The read timeout bounds each read; a device that is polled has no reads to bound, so it is counted here too.
+        PyAV's read timeout bounds each read, except that of a USB device whose driver hangs: it has none.
         """
         packets = container.demux()
-        last_ns = timing.now_ns()
         while not timing.sleep(0):
             before_ns = timing.now_ns()
             try:
                 packet = next(packets, None)
-            except av.error.BlockingIOError:  # a device without a picture yet
-                packets = container.demux()
-                if timing.now_ns() - last_ns > self._options.read_timeout_s * 1e9:
-                    raise self._error(f"no data for {self._options.read_timeout_s:g} s") from None
-                timing.sleep(_POLL_S)
-                continue
             except av.FFmpegError as error:
-                if timing.now_ns() - before_ns >= self._options.read_timeout_s * 1e9:
+                # an interrupted read says so, or what it made of the half that it has read
+                elapsed_s = (timing.now_ns() - before_ns) / 1e9
+                if isinstance(error, av.error.ExitError) or elapsed_s >= self._options.read_timeout_s:
                     raise self._error(f"no data for {self._options.read_timeout_s:g} s") from None
                 raise self._error(f"broken off: {error.strerror}") from None
             if packet is None:
                 return
-            last_ns = timing.now_ns()
-            yield cast("av.Packet[VideoStream]", packet), last_ns - before_ns > _WAITED_S * 1e9
+            yield cast("av.Packet[VideoStream]", packet), timing.now_ns() - before_ns > _WAITED_S * 1e9
 
     def _decode(self, decoder: Decoder, packet: av.Packet[VideoStream], arrival_ns: int) -> list[av.VideoFrame]:
         try:
