@@ -106,6 +106,7 @@ class Lane:
             gap_s,
             states={state.value: times for state, times in connection.entered.items()},
             last_problem=connection.reason or None,
+            packets_skipped=connection.skipped,
         )
 
     def _offer(self, frame: Frame) -> None:

@@ -34,11 +34,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ConnectionReport:
-    """What a camera's connection has been through: its state, how often it entered each one, the last reason."""
+    """What a camera's connection has been through: its state, how often it entered each one, the last reason.
+
+    `skipped` counts packets that were not decoded, because the decoder lagged behind its camera.
+    """
 
     state: CameraState
     entered: dict[CameraState, int]
     reason: str
+    skipped: int
 
     @property
     def is_down(self) -> bool:
@@ -54,6 +58,7 @@ class Reader:
         """Raises ConfigError for a source that names no kind of source or a variable that is not set."""
         self._spec = spec
         self._address = address_of(spec)
+        self._live = LiveSource(spec.stream_id, self._address, spec.live) if self._address.is_live else None
         self._on_frame = on_frame
         silence_s = spec.live.read_timeout_s / 2 if self._address.is_live else float("inf")
         self._connection = Connection(silence_s)
@@ -93,14 +98,15 @@ class Reader:
         """The connection's numbers so far."""
         with self._lock:
             connection = self._connection
-            return ConnectionReport(connection.state, dict(connection.entered), connection.reason)
+            skipped = 0 if self._live is None else self._live.skipped
+            return ConnectionReport(connection.state, dict(connection.entered), connection.reason, skipped)
 
     def _run(self, on_end: Callable[[], None]) -> None:
         try:
-            if self._address.is_live:
-                self._read_live()
-            else:
+            if self._live is None:
                 self._read_files()
+            else:
+                self._read_live(self._live)
         finally:
             on_end()
 
@@ -120,8 +126,7 @@ class Reader:
             raise SourceError(f"camera {self._spec.stream_id}: {self._address}: no file has such a name")
         return files
 
-    def _read_live(self) -> None:
-        source = LiveSource(self._spec.stream_id, self._address, self._spec.live)
+    def _read_live(self, source: LiveSource) -> None:
         chance = random.Random()
         while not self._stop.is_set():
             self._tell(lambda connection: connection.opening())

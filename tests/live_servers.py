@@ -22,6 +22,7 @@ from conftest import ROOT, moving_square, write_clip
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 FRAME_S = 0.04
+Behaviour = Callable[[socket.socket, threading.Event], None]
 
 
 @contextmanager
@@ -42,7 +43,7 @@ def rtsp_server(*mounts: str, port: int = 0, login: str | None = None) -> Iterat
 
 
 @contextmanager
-def tcp_server(behave: Callable[[socket.socket, threading.Event], None]) -> Iterator[int]:
+def tcp_server(behave: Behaviour) -> Iterator[int]:
     """A server that does `behave(connection, stop)` with everyone who connects, in a thread each; yields its port."""
     stop, threads = threading.Event(), []
     listener = socket.create_server(("127.0.0.1", 0))
@@ -104,23 +105,29 @@ def jpegs(count: int = 25) -> list[bytes]:
     return [cv2.imencode(".jpg", picture)[1].tobytes() for picture in moving_square(count)]
 
 
-def mjpeg(parts: Sequence[bytes], *, then: Callable[[socket.socket, threading.Event], None] | None = None):
-    """A camera that sends `parts` as multipart JPEG, again and again, or once and `then` does something else."""
+def mjpeg(parts: Sequence[bytes], *, then: Behaviour | None = None) -> Behaviour:
+    """A camera that sends `parts` as multipart JPEG again and again, or once, and `then` does something else."""
 
     def behave(connection: socket.socket, stop: threading.Event) -> None:
         connection.recv(4096)
         connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n")
-        while True:
-            for part in parts:
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(part)}\r\n\r\n"
-                connection.sendall(head.encode() + part + b"\r\n")
-                if stop.wait(FRAME_S):
-                    return
-            if then is not None:
-                then(connection, stop)
-                return
+        send_jpegs(connection, stop, parts)
+        if then is not None:
+            then(connection, stop)
+            return
+        while not stop.is_set():
+            send_jpegs(connection, stop, parts)
 
     return behave
+
+
+def send_jpegs(connection: socket.socket, stop: threading.Event, parts: Sequence[bytes]) -> None:
+    """Each picture once, 25 a second, after the head of the answer."""
+    for part in parts:
+        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(part)}\r\n\r\n"
+        connection.sendall(head.encode() + part + b"\r\n")
+        if stop.wait(FRAME_S):
+            return
 
 
 @contextmanager

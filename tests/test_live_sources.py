@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from conftest import moving_square, write_clip
 from live_servers import (
@@ -22,16 +26,21 @@ from live_servers import (
     jpegs,
     mjpeg,
     rtsp_server,
+    send_jpegs,
     tcp_server,
     udp_camera,
 )
 
+from clients.errors import SourceError
 from clients.gate import GateRules
 from clients.inference.memory import MemoryTransport
 from clients.inference.transport import Request
 from clients.lane import Lane
 from clients.pipeline import Pipeline
 from clients.result import Result
+from clients.sources.address import Address
+from clients.sources.file import Timing, live_timing
+from clients.sources.live import LiveSource
 from clients.types import Detections, LiveOptions, StreamSpec, Tier, Verdict
 
 pytestmark = pytest.mark.anyio
@@ -179,45 +188,22 @@ async def test_a_bad_camera_is_retried_and_disturbs_nobody(
 
 async def test_silence_is_a_state_of_its_own(clips: tuple[Path, Path]) -> None:
     """A camera that falls silent is stalled first; it goes on by itself when data comes again in time."""
-    again = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    release: list[Any] = []
+    go_on = threading.Event()
 
-    def pauses(connection: Any, stop: Any) -> None:
-        import threading
-
-        event = threading.Event()
-        release.append(event)
-        while not event.wait(0.05) and not stop.is_set():
+    def pauses(connection: socket.socket, stop: threading.Event) -> None:
+        while not (go_on.wait(0.05) or stop.is_set()):
             pass
-        loop.call_soon_threadsafe(again.set)
-        mjpeg(jpegs())(_Talking(connection), stop)
+        send_jpegs(connection, stop, jpegs())
 
     with tcp_server(mjpeg(jpegs(5), then=pauses)) as port:
         sources = {"mute": f"http://127.0.0.1:{port}/x", "file": str(clips[0])}
-        live = LiveOptions(open_timeout_s=5, read_timeout_s=8)
-        async with running(sources, live) as fleet:
+        async with running(sources, LiveOptions(open_timeout_s=5, read_timeout_s=8)) as fleet:
             await fleet.until(lambda: fleet.entered("mute", "stalled") == 1)
-            release[0].set()
+            go_on.set()
             await fleet.until(lambda: fleet.entered("mute", "live") == 2)
-            await fleet.until_others_go_on("file", "mute")
+            await fleet.until_others_go_on("file", "mute", results=15)
             fleet.assert_undisturbed("file")
             assert fleet.entered("mute", "backing_off") == 0
-            assert again.is_set()
-
-
-class _Talking:
-    """A connection whose request and answer have been exchanged already."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-
-    def recv(self, _: int) -> bytes:
-        return b""
-
-    def sendall(self, data: bytes) -> None:
-        if not data.startswith(b"HTTP/"):
-            self._connection.sendall(data)
 
 
 async def test_a_change_of_resolution_is_followed(clips: tuple[Path, Path]) -> None:
@@ -299,3 +285,69 @@ async def test_a_camera_that_hangs_does_not_hold_the_end_up(clips: tuple[Path, P
         async with running({"hung": f"rtsp://127.0.0.1:{port}/x", "file": str(clips[0])}, live) as fleet:
             await fleet.until_others_go_on("file")
         assert fleet.entered("hung", "backing_off") == 0, "it was still hanging in its first attempt"
+
+
+def test_a_decoder_that_lags_skips_instead_of_growing_old(clips: tuple[Path, Path]) -> None:
+    """Five frames a second where 25 come: their age shows it, and packets are skipped up to a key frame and counted."""
+    with rtsp_server(f"a={clips[0]}") as port:
+        source = live_source(f"rtsp://127.0.0.1:{port}/a", LiveOptions())
+        stop = threading.Event()
+        oldest_ms = 0.0
+        for frame in source.frames(live_timing(stop.wait)):
+            oldest_ms = max(oldest_ms, frame.age_ms(time.monotonic_ns()))
+            if source.skipped:
+                stop.set()
+            time.sleep(0.2)  # this is the slow decoder
+    assert oldest_ms > 500, "the lag must show"
+    assert source.skipped > 10, "up to the next key frame, not one by one"
+
+
+def live_source(url: str, options: LiveOptions = QUICK) -> LiveSource:
+    """A source without a fleet around it."""
+    return LiveSource("cam", Address.parse(url, {}), options)
+
+
+def test_pictures_that_cannot_be_decoded_are_given_up() -> None:
+    """A hundred damaged pictures in a row are no camera."""
+    damaged = b"\xff\xd8\xff\xe0" + bytes(300) + b"\xff\xd9"
+    with tcp_server(mjpeg([damaged])) as port, pytest.raises(SourceError, match="cannot be decoded"):
+        list(live_source(f"http://127.0.0.1:{port}/x").frames(live_timing(threading.Event().wait)))
+
+
+class Clock:
+    """Virtual time: sleeping moves it on."""
+
+    def __init__(self) -> None:
+        self.now_ns = 5_000_000_000
+        self.slept_s = 0.0
+
+    def timing(self) -> Timing:
+        return Timing(lambda: self.now_ns, self.sleep)
+
+    def sleep(self, seconds: float) -> bool:
+        self.now_ns += round(seconds * 1e9)
+        self.slept_s += seconds
+        return False
+
+
+def test_packets_without_a_picture_are_given_up(tmp_path: Path) -> None:
+    """A stream whose key frame never comes has packets and never a picture: after 20 s it is connected anew."""
+    whole = write_clip(tmp_path / "whole.mkv", moving_square(600), options={"g": "1000", "preset": "ultrafast"})
+    headless = tmp_path / "headless.mkv"
+    with av.open(str(whole)) as source, av.open(str(headless), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None and not packet.is_keyframe:
+                packet.stream = stream
+                target.mux(packet)
+    with http_server(lambda _: headless.read_bytes()) as port, pytest.raises(SourceError, match="no picture for 20 s"):
+        list(live_source(f"http://127.0.0.1:{port}/x").frames(Clock().timing()))
+
+
+def test_what_http_delivers_at_once_is_held_to_its_own_pace(clips: tuple[Path, Path]) -> None:
+    """Three seconds of video that arrive in one go last three seconds: a camera that rushes would harm the others."""
+    clock = Clock()
+    with http_server(lambda _: clips[0].read_bytes()) as port:
+        frames = list(live_source(f"http://127.0.0.1:{port}/x").frames(clock.timing()))
+    assert len(frames) == 75
+    assert clock.slept_s == pytest.approx(74 / 25, abs=0.1)

@@ -26,22 +26,25 @@ from clients.sources.picture import AvPicture, Scalers
 from clients.types import LiveOptions
 
 _ANALYSIS = {"analyzeduration": "500000", "probesize": "500000", "fpsprobesize": "0"}  # FFmpeg's own is 5 s of video
-_MERGED = "merge_pmt_versions=1"  # a stream that is announced anew stays the same stream to us
+_MERGED = "merge_pmt_versions=1"  # MPEG-TS: a stream that is announced anew stays the same stream to us
 _OPTIONS: dict[Kind, dict[str, str]] = {
     Kind.RTSP: _ANALYSIS | {"allowed_media_types": "video"},
-    # a playlist names addresses of its own: nothing but the network may be read through it
-    Kind.HTTP: {"protocol_whitelist": "http,https,httpproxy,tls,tcp,crypto,data", "seg_format_options": _MERGED},
+    Kind.HTTP: {"seg_format_options": _MERGED},
     Kind.UDP: {"overrun_nonfatal": "1", "fifo_size": "16384", "merge_pmt_versions": "1"},
     Kind.USB: {},
 }
 _FORMATS = {Kind.UDP: "mpegts", Kind.USB: "video4linux2"}
 _UNTIMED = ("mpjpeg", "mjpeg")  # FFmpeg invents their times
 _WAITED_S = 0.010  # a read that took longer has waited for its packet; one that took less found it queued
+_BEHIND_S = 1.0  # a decoder that lags more skips to the next key frame
 _PICTURE_S = 20.0  # packets without one picture for this long are no video; some cameras send a key frame every 10 s
 
 
 class LiveSource:
-    """Frames of one live camera; index and time go on from one connection to the next."""
+    """Frames of one live camera; index and time go on from one connection to the next.
+
+    `skipped` counts the packets that were not decoded because the decoder lagged behind its camera.
+    """
 
     def __init__(self, stream_id: str, address: Address, options: LiveOptions) -> None:
         self._stream_id = stream_id
@@ -50,6 +53,7 @@ class LiveSource:
         self._scalers = Scalers()
         self._clock = LiveClock()
         self._index = 0
+        self.skipped = 0
 
     def frames(self, timing: Timing) -> Generator[Frame]:
         """Connect and decode until the connection ends, or `timing.sleep` says stop.
@@ -70,7 +74,7 @@ class LiveSource:
         decoder = Decoder(stream)
         is_timed = container.format.name not in _UNTIMED
         pace = Pace(timing) if self._address.kind is Kind.HTTP and is_timed else None
-        seen_ns = timing.now_ns()
+        seen_ns, skipping = timing.now_ns(), False
         for packet, waited in self._packets(container, timing):
             now_ns = timing.now_ns()
             if now_ns - seen_ns > _PICTURE_S * 1e9:
@@ -83,6 +87,11 @@ class LiveSource:
                 arrival_ns = pace.wait_until(packet_s)
                 if pace.stopped:
                     return
+            is_behind = now_ns - arrival_ns > _BEHIND_S * 1e9
+            skipping = is_behind or (skipping and not packet.is_keyframe)
+            if skipping and packet.size and not packet.is_keyframe:
+                self.skipped += 1
+                continue
             for image in self._decode(decoder, packet, arrival_ns):
                 seen_ns = timing.now_ns()
                 captured_ns = image.opaque if isinstance(image.opaque, int) else arrival_ns
