@@ -109,12 +109,14 @@ class Player:
         source.emit("push-buffer", buffer)
 
 
-def make_server(mounts: dict[str, Clip], port: int, login: str | None) -> Any:
+def make_server(mounts: dict[str, Clip], port: int, login: str | None, *, udp_only: bool) -> Any:
     """A server with one shared mount per clip; `login` USER:PASSWORD makes all of them ask for it."""
     server = GstRtspServer.RTSPServer(address="127.0.0.1", service=str(port))
     for name, clip in mounts.items():
         factory = GstRtspServer.RTSPMediaFactory(launch=_LAUNCH, shared=True)
         factory.connect("media-configure", Player(clip).configure)
+        if udp_only:
+            factory.set_protocols(GstRtsp.RTSPLowerTrans.UDP)
         if login is not None:
             permissions = GstRtspServer.RTSPPermissions()
             for right in ("media.factory.access", "media.factory.construct"):
@@ -137,6 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=8554, help="0 takes a free one")
     parser.add_argument("--login", metavar="USER:PASSWORD", help="ask every client for it (digest)")
+    parser.add_argument("--udp-only", action="store_true", help="refuse pictures over TCP")
     parser.add_argument("mounts", nargs="+", metavar="NAME=FILE[,FILE…]")
     options = parser.parse_args()
     Gst.init(None)
@@ -146,7 +149,7 @@ def main() -> None:
         if not (name and equals and files):
             parser.error(f"expected NAME=FILE, got {mount!r}")
         mounts[name] = Clip(files.split(","))
-    server = make_server(mounts, options.port, options.login)
+    server = make_server(mounts, options.port, options.login, udp_only=options.udp_only)
     if not server.attach(None):
         sys.exit(f"port {options.port} cannot be listened on")
     loop = GLib.MainLoop()

@@ -50,6 +50,10 @@ def test_a_reconnected_camera_goes_on() -> None:
     clock.restart()
     assert clock.media_s(0.0, 10 * SECOND) == 10.0
     assert clock.media_s(0.04, 10 * SECOND + SECOND // 25) == 10.04
+    clock.restart()
+    assert clock.media_s(2.0, 11 * SECOND) == 11.0, "near the old clock by chance"
+    clock.restart()
+    assert clock.arrival_ns(9.5, 12 * SECOND, waited=False) == 12 * SECOND
 
 
 def test_a_jump_of_the_cameras_clock_is_not_followed() -> None:

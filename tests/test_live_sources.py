@@ -51,10 +51,10 @@ NEVER_LOST = {"connecting": 1, "live": 1}
 class Fleet:
     """A running pipeline on the in-memory twin, and what each camera's requests and results were."""
 
-    def __init__(self, sources: dict[str, str], live: LiveOptions) -> None:
+    def __init__(self, sources: dict[str, str], live: LiveOptions, others: dict[str, LiveOptions]) -> None:
         rules = GateRules(min_interval_s=0.02, max_age_ms=2000, similarity_threshold=None)
         self.lanes = {
-            name: Lane(StreamSpec(name, source, loop=True, live=live), rules, Tier.N)
+            name: Lane(StreamSpec(name, source, loop=True, live=others.get(name, live)), rules, Tier.N)
             for name, source in sources.items()
         }
         self.results: dict[str, list[Result]] = {name: [] for name in sources}
@@ -105,9 +105,9 @@ class Fleet:
 
 
 @asynccontextmanager
-async def running(sources: dict[str, str], live: LiveOptions = QUICK) -> AsyncIterator[Fleet]:
+async def running(sources: dict[str, str], live: LiveOptions = QUICK, **others: LiveOptions) -> AsyncIterator[Fleet]:
     """The fleet while the test looks at it; it must end within the test's patience, and account for each frame."""
-    fleet = Fleet(sources, live)
+    fleet = Fleet(sources, live, others)
     run = asyncio.create_task(fleet.pipeline.run())
     try:
         yield fleet
@@ -130,7 +130,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 async def test_every_kind_side_by_side(clips: tuple[Path, Path], tmp_path: Path) -> None:
-    """RTSP by TCP, by UDP and with a login, MJPEG, HLS, MPEG-TS by UDP and a file: each is seen, none is lost."""
+    """RTSP, also with a login, MJPEG, HLS, MPEG-TS by UDP and a file: each is seen, none is lost."""
     small, large = clips
     with ExitStack() as servers:
         open_port = servers.enter_context(rtsp_server(f"a={small}", f"b={large}"))
@@ -216,6 +216,17 @@ async def test_a_change_of_resolution_is_followed(clips: tuple[Path, Path]) -> N
             await fleet.until_others_go_on(*sources, results=60)
             fleet.assert_undisturbed(*sources)
             assert fleet.sizes["one"] == {(320, 192)}
+
+
+async def test_rtsp_comes_over_tcp_unless_a_camera_says_udp(clips: tuple[Path, Path]) -> None:
+    """A server that sends datagrams only: the camera with transport udp is live, the other is refused and goes on."""
+    with rtsp_server(f"a={clips[0]}", "--udp-only") as port:
+        sources = dict.fromkeys(("udp", "tcp"), f"rtsp://127.0.0.1:{port}/a")
+        async with running(sources, LiveOptions(transport="udp"), tcp=LiveOptions()) as fleet:
+            await fleet.until(lambda: fleet.entered("tcp", "backing_off") >= 2)
+            await fleet.until_others_go_on("udp")
+            fleet.assert_undisturbed("udp")
+            assert "cannot be opened" in fleet.problem("tcp")
 
 
 async def test_a_server_that_dies_is_found_again(clips: tuple[Path, Path]) -> None:
