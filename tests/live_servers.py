@@ -6,6 +6,7 @@ no test waits for one.
 
 from __future__ import annotations
 
+import itertools
 import socket
 import subprocess
 import threading
@@ -195,9 +196,14 @@ def http_server(answer: Callable[[str], bytes]) -> Iterator[int]:
 
 
 @contextmanager
-def udp_camera(*, damage_every: int = 0) -> Iterator[int]:
-    """MPEG-TS over UDP at 25 fps to the port that it yields; every so many datagrams one is overwritten with noise."""
-    stop = threading.Event()
+def udp_camera(
+    *, damage_every: int = 0, codecs: Sequence[str] = ("libx264",), change: threading.Event | None = None
+) -> Iterator[int]:
+    """MPEG-TS over UDP at 25 fps to the port that it yields; every so many datagrams one is overwritten with noise.
+
+    The first of `codecs` is sent until `change` is set, then the second.
+    """
+    stop, change = threading.Event(), change or threading.Event()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -222,16 +228,19 @@ def udp_camera(*, damage_every: int = 0) -> Iterator[int]:
 
     def send() -> None:
         wire, pictures = Wire(), moving_square(100)
-        with wire.socket, av.open(wire, "w", format="mpegts", options={"flush_packets": "1"}) as container:
-            stream = container.add_stream("libx264", rate=25)
-            stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
-            stream.codec_context.options = {"preset": "ultrafast", "tune": "zerolatency", "g": "12", "crf": "10"}
-            index = 0
-            while not stop.wait(FRAME_S):
-                frame = av.VideoFrame.from_ndarray(pictures[index % 100], format="rgb24")
-                frame.pts, frame.time_base = index, Fraction(1, 25)
-                container.mux(stream.encode(frame))
-                index += 1
+        with wire.socket:
+            for codec in codecs:
+                with av.open(wire, "w", format="mpegts", options={"flush_packets": "1"}) as container:
+                    stream = container.add_stream(codec, rate=25)
+                    stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
+                    options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "10"} if codec == "libx264" else {}
+                    stream.codec_context.options = options | {"g": "12"}
+                    for index in itertools.count():
+                        if stop.wait(FRAME_S) or (codec != codecs[-1] and change.is_set()):
+                            break
+                        frame = av.VideoFrame.from_ndarray(pictures[index % 100], format="rgb24")
+                        frame.pts, frame.time_base = index, Fraction(1, 25)
+                        container.mux(stream.encode(frame))
 
     thread = threading.Thread(target=send)
     thread.start()

@@ -258,6 +258,19 @@ async def test_damage_on_the_wire_costs_frames_only(clips: tuple[Path, Path]) ->
             fleet.assert_undisturbed("file")
 
 
+async def test_a_change_of_codec_is_followed(clips: tuple[Path, Path]) -> None:
+    """The stream goes on in another codec: the camera is lost, connected again and seen as before."""
+    change = threading.Event()
+    with udp_camera(codecs=("libx264", "mpeg2video"), change=change) as port:
+        async with running({"cam": f"udp://127.0.0.1:{port}", "file": str(clips[0])}, QUICK) as fleet:
+            await fleet.until_others_go_on("cam")
+            change.set()
+            await fleet.until(lambda: fleet.entered("cam", "backing_off") >= 1)
+            await fleet.until(lambda: fleet.lanes["cam"].state == "live")
+            await fleet.until_others_go_on("cam", "file")
+            fleet.assert_undisturbed("file")
+
+
 async def test_what_is_not_there_is_tried_for_ever_but_a_file_is_not(clips: tuple[Path, Path], tmp_path: Path) -> None:
     """A refused port, a wrong login, a page that is not there, a missing device: retried. A missing file: failed."""
     with rtsp_server(f"a={clips[0]}", login="viewer:secret99") as shut, http_server(_not_found) as web:

@@ -26,11 +26,11 @@ from clients.sources.picture import AvPicture, Scalers
 from clients.types import LiveOptions
 
 _ANALYSIS = {"analyzeduration": "500000", "probesize": "500000", "fpsprobesize": "0"}  # FFmpeg's own is 5 s of video
-_MERGED = "merge_pmt_versions=1"  # MPEG-TS: a stream that is announced anew stays the same stream to us
+_MERGED = {"merge_pmt_versions": "1"}  # MPEG-TS: a stream that is announced anew stays the same stream to us
 _OPTIONS: dict[Kind, dict[str, str]] = {
     Kind.RTSP: _ANALYSIS | {"allowed_media_types": "video"},
-    Kind.HTTP: {"seg_format_options": _MERGED},
-    Kind.UDP: {"overrun_nonfatal": "1", "fifo_size": "16384", "merge_pmt_versions": "1"},
+    Kind.HTTP: _ANALYSIS | _MERGED | {"seg_format_options": "merge_pmt_versions=1"},
+    Kind.UDP: _ANALYSIS | _MERGED | {"overrun_nonfatal": "1", "fifo_size": "16384"},
     Kind.USB: {},
 }
 _FORMATS = {Kind.UDP: "mpegts", Kind.USB: "video4linux2"}
