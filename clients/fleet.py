@@ -18,7 +18,7 @@ from clients.dashboard.live import show
 from clients.errors import ConfigError, InferenceError, ServerUnavailable
 from clients.inference.choose import open_transport
 from clients.inference.server import EngineCounts, TritonLink
-from clients.lane import CameraState, Lane, gate_rules
+from clients.lane import Lane, gate_rules
 from clients.pipeline import Pipeline
 from clients.shares import T4_COST_MS, TierLimits
 from clients.sinks.jsonl import JsonlSink
@@ -75,7 +75,7 @@ async def run_fleet(settings: Settings, duration_s: float | None = None) -> Summ
             signals.on_signal = _ignore
             seconds, cpu_s = time.monotonic() - started_s, time.process_time() - cpu_s
         mean_batch = None if pipeline.outages else _mean_batch(before, await _counts(link))
-        failed_cameras = sum(lane.state is CameraState.FAILED for lane in lanes)
+        down = sum(lane.is_down for lane in lanes)
         return Summary(
             seconds=seconds,
             cameras=tuple(lane.report() for lane in lanes),
@@ -83,7 +83,7 @@ async def run_fleet(settings: Settings, duration_s: float | None = None) -> Summ
             precision=served.precision,
             transport=name,
             client_cpu_s=cpu_s,
-            errors=failed_cameras + pipeline.failures.total() + sinks.failures,
+            errors=down + pipeline.failures.total() + sinks.failures,
             dropped={"jsonl": sum(sink.dropped for sink in sinks.results)},
         )
 

@@ -11,6 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
@@ -25,6 +26,8 @@ from clients.types import Detections, Tier, Verdict
 from clients.window import Window
 
 _RETRY_S = (0.1, 2.0)  # first and longest pause between two looks at a server that is away
+_WATCH_S = 0.25  # between two looks at whether a camera has fallen silent
+_LEAVE_S = 2.0  # all threads together have so long to end; one that hangs in FFmpeg is left behind
 log = logging.getLogger(__name__)
 
 
@@ -86,7 +89,9 @@ class Pipeline:
                         on_waiting=partial(_call_soon, loop, self._waiting, lane),
                         on_end=partial(_call_soon, loop, self._stop_when_over),
                     )
+                watch = turns.create_task(self._watch())
                 await self._dispatch(turns)
+                watch.cancel()
         finally:
             if timer is not None:
                 timer.cancel()
@@ -191,15 +196,23 @@ class Pipeline:
         if self.scheduler.in_flight == 0 and all(lane.is_over for lane in self.lanes.values()):
             self.stop()
 
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            now_ns = time.monotonic_ns()
+            for lane in self.lanes.values():
+                lane.watch(now_ns)
+
     async def _stop_lanes(self) -> None:
+        deadline_s = time.monotonic() + _LEAVE_S
         for lane in self.lanes.values():
             lane.stop()
         for lane in self.lanes.values():
-            await asyncio.to_thread(lane.join)
+            await asyncio.to_thread(lane.join, max(0.0, deadline_s - time.monotonic()))
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:
-    if not loop.is_closed():
+    with suppress(RuntimeError):  # a thread that was left behind ends after its loop
         loop.call_soon_threadsafe(callback, *arguments)
 
 
