@@ -105,6 +105,10 @@ class Monitoring(_Section):
 
     gpu_utilization_threshold: float = Field(80, gt=0, le=100, description="Percent; above it a warning is logged.")
     check_interval: float = Field(5, gt=0, le=3600, description="Seconds between two looks at the GPU and the server.")
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Port of /metrics for Prometheus; empty is none."
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address that /metrics listens on.")
 
 
 class Triton(_Section):

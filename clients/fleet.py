@@ -19,6 +19,7 @@ from clients.errors import ConfigError, InferenceError, ServerUnavailable
 from clients.inference.choose import open_transport
 from clients.inference.server import EngineCounts, TritonLink
 from clients.lane import Lane, gate_rules
+from clients.metrics import served_metrics
 from clients.pipeline import Pipeline
 from clients.shares import T4_COST_MS, TierLimits
 from clients.sinks.jsonl import JsonlSink
@@ -70,8 +71,9 @@ async def run_fleet(settings: Settings, duration_s: float | None = None) -> Summ
                 server_ready=link.is_ready,
             )
             before, started_s, cpu_s = await _counts(link), time.monotonic(), time.process_time()
-            signals.on_signal = pipeline.stop
-            await _run(pipeline, lanes, settings, duration_s)
+            with served_metrics(settings.monitoring, pipeline, sinks.dropped):
+                signals.on_signal = pipeline.stop
+                await _run(pipeline, lanes, settings, duration_s)
             signals.on_signal = _ignore
             seconds, cpu_s = time.monotonic() - started_s, time.process_time() - cpu_s
         mean_batch = None if pipeline.outages else _mean_batch(before, await _counts(link))
@@ -84,7 +86,7 @@ async def run_fleet(settings: Settings, duration_s: float | None = None) -> Summ
             transport=name,
             client_cpu_s=cpu_s,
             errors=down + pipeline.failures.total() + sinks.failures,
-            dropped={"jsonl": sum(sink.dropped for sink in sinks.results)},
+            dropped=sinks.dropped(),
         )
 
 
@@ -201,6 +203,10 @@ class _Sinks:
 
     results: list[JsonlSink]
     failures: int = 0
+
+    def dropped(self) -> dict[str, int]:
+        """Results that each kind of sink could not take."""
+        return {"jsonl": sum(sink.dropped for sink in self.results)}
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from clients.result import Result
 from clients.scheduler import Scheduler
 from clients.shares import TierLimits, TierShares
 from clients.sources.frame import Frame
+from clients.statistics import Histogram
 from clients.types import Detections, Tier, Verdict
 from clients.window import Window
 
@@ -54,10 +55,11 @@ class Pipeline:
     ) -> None:
         self.lanes = {lane.spec.stream_id: lane for lane in lanes}
         self.failures: Counter[str] = Counter()
+        self.stages = {"waiting": Histogram(), "inference": Histogram()}
         self.outages = 0
         self._window = Window(window, first_window)
-        self._shares = TierShares(limits, self._window.size)
-        self.scheduler = Scheduler(self._shares)
+        self.shares = TierShares(limits, self._window.size)
+        self.scheduler = Scheduler(self.shares)
         self._transport = transport
         self._sinks = sinks
         self._server_ready = server_ready
@@ -124,7 +126,7 @@ class Pipeline:
         try:
             request = Request(spec.stream_id, frame.picture, lane.tier, spec.thresholds)
             detections = await self._transport.infer(request)
-            self._answered(lane, frame, detections)
+            self._answered(lane, frame, detections, granted_ns)
         except FleetError as error:
             lane.camera.settle(Verdict.FAILED)
             self._failed(spec.stream_id, error)
@@ -135,14 +137,17 @@ class Pipeline:
             self.failures[type(error).__name__] += 1
             log.exception("camera %s: a turn failed unexpectedly", spec.stream_id)
         finally:
-            self._shares.window = self._window.size
+            self.shares.window = self._window.size
             self.scheduler.finish(spec.stream_id)
             self._waiting(lane)
             self._stop_when_over()
 
-    def _answered(self, lane: Lane, frame: Frame, detections: Detections) -> None:
+    def _answered(self, lane: Lane, frame: Frame, detections: Detections, granted_ns: int) -> None:
+        now_ns = time.monotonic_ns()
         self._window.answered()
-        result = lane.answered(frame, detections, time.monotonic_ns())
+        self.stages["waiting"].add((granted_ns - frame.captured_ns) / 1e6)
+        self.stages["inference"].add((now_ns - granted_ns) / 1e6)
+        result = lane.answered(frame, detections, now_ns)
         lane.camera.settle(Verdict.INFERRED)
         for sink in self._sinks:
             try:

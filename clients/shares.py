@@ -49,6 +49,11 @@ class TierShares:
         self._in_flight = dict.fromkeys(limits, 0)
 
     @property
+    def tiers(self) -> tuple[Tier, ...]:
+        """The tiers that have shares."""
+        return tuple(self._limits)
+
+    @property
     def in_flight(self) -> int:
         """Requests in flight, all tiers together."""
         return sum(self._in_flight.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ class Histogram:
 
     def __init__(self) -> None:
         self._bins = np.zeros(_bin(_MOST_MS) + 1, dtype=np.int64)
+        self.sum_ms = 0.0
 
     def __len__(self) -> int:
         return int(self._bins.sum())
@@ -26,10 +28,17 @@ class Histogram:
     def add(self, value_ms: float) -> None:
         """Count one value; what lies outside the range is counted at its end."""
         self._bins[_bin(min(max(value_ms, _LEAST_MS), _MOST_MS))] += 1
+        self.sum_ms += value_ms
 
     def merge(self, other: Histogram) -> None:
         """Count all values of another histogram too."""
         self._bins += other._bins
+        self.sum_ms += other.sum_ms
+
+    def cumulative(self, bounds_ms: Sequence[float]) -> list[int]:
+        """How many values do not exceed each of the bounds, to 1 %."""
+        sums = np.cumsum(self._bins)
+        return [int(sums[_bin(bound_ms)]) for bound_ms in bounds_ms]
 
     def quantile(self, share: float) -> float | None:
         """The value that `share` (0..1) of all values do not exceed, to 1 %; None without values."""

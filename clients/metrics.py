@@ -1,0 +1,143 @@
+"""What Prometheus sees of the fleet: every metric's name, labels and meaning stand in this file.
+
+Values are read when somebody asks, so metrics cost the cameras nothing. The label `camera` takes as many values as
+there are cameras, which `system.max_streams` bounds; all other labels are enumerations. Mean batch, queue times and
+GPU figures are Triton's own metrics (`nv_inference_*`, `nv_gpu_*`) and are not repeated here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from clients.config import Monitoring
+from clients.errors import ConfigError
+from clients.pipeline import Pipeline
+from clients.sources.connection import CameraState
+from clients.statistics import CameraReport, Histogram
+from clients.types import Verdict
+
+BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
+log = logging.getLogger(__name__)
+
+
+class FleetCollector(Collector):
+    """Reads a running pipeline. `dropped` tells the results that each sink could not take."""
+
+    def __init__(self, pipeline: Pipeline, dropped: Callable[[], Mapping[str, int]]) -> None:
+        self._pipeline = pipeline
+        self._dropped = dropped
+
+    def collect(self) -> Iterator[Metric]:
+        """Everything at this moment."""
+        reports = [lane.report() for lane in self._pipeline.lanes.values()]
+        yield from _frames(reports)
+        yield from _connections(reports)
+        yield self._ages(reports)
+        yield from self._turns()
+
+    def _ages(self, reports: Sequence[CameraReport]) -> Metric:
+        text = "Age of a result: from the arrival of the frame's packet to the answer."
+        ages = HistogramMetricFamily("y12_result_age_seconds", text, labels=["camera"])
+        for report in reports:
+            _add(ages, [report.stream_id], report.ages)
+        return ages
+
+    def _turns(self) -> Iterator[Metric]:
+        pipeline = self._pipeline
+        stages = HistogramMetricFamily(
+            "y12_stage_seconds",
+            "Time of an inferred frame in a stage: waiting for its turn, or inference (sent to answered).",
+            labels=["stage"],
+        )
+        for stage, times in pipeline.stages.items():
+            _add(stages, [stage], times)
+        yield stages
+        in_flight = GaugeMetricFamily("y12_in_flight", "Requests in flight.", labels=["tier"])
+        for tier in pipeline.shares.tiers:
+            in_flight.add_metric([tier.value], pipeline.shares.in_flight_of(tier))
+        yield in_flight
+        window = "Requests of the cheapest tier that may be in flight; shared in GPU-milliseconds."
+        yield GaugeMetricFamily("y12_window", window, value=pipeline.shares.window)
+        yield GaugeMetricFamily("y12_server_up", "1 while Triton answers.", value=int(pipeline.server_up))
+        yield CounterMetricFamily("y12_server_outages", "Times that Triton went away.", value=pipeline.outages)
+        failures = CounterMetricFamily(
+            "y12_failures", "Turns and sinks that failed, by kind of error.", labels=["kind"]
+        )
+        for kind, failed in dict(pipeline.failures).items():
+            failures.add_metric([kind], failed)
+        yield failures
+        dropped = CounterMetricFamily("y12_results_dropped", "Results that a sink could not take.", labels=["sink"])
+        for sink, results in self._dropped().items():
+            dropped.add_metric([sink], results)
+        yield dropped
+
+
+@contextmanager
+def served_metrics(
+    monitoring: Monitoring, pipeline: Pipeline, dropped: Callable[[], Mapping[str, int]]
+) -> Iterator[None]:
+    """Serve `/metrics` while open, where a port is configured. Raises ConfigError when it cannot be had."""
+    port, host = monitoring.metrics_port, monitoring.metrics_host
+    if port is None:
+        yield
+        return
+    registry = CollectorRegistry()
+    registry.register(FleetCollector(pipeline, dropped))
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise ConfigError(
+            f"monitoring.metrics_port: {host}:{port} cannot be used: {error.strerror or error}"
+        ) from error
+    log.info("metrics: http://%s:%d/metrics", host, port)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _frames(reports: Sequence[CameraReport]) -> Iterator[Metric]:
+    decoded = CounterMetricFamily("y12_frames_decoded", "Frames that were decoded.", labels=["camera"])
+    frames = CounterMetricFamily("y12_frames", "What became of the decoded frames.", labels=["camera", "verdict"])
+    inferences = CounterMetricFamily("y12_inferences", "Frames that were inferred.", labels=["camera", "tier"])
+    objects = GaugeMetricFamily("y12_objects", "Objects in the newest result.", labels=["camera"])
+    for report in reports:
+        name = [report.stream_id]
+        decoded.add_metric(name, report.decoded)
+        for verdict in Verdict:
+            frames.add_metric([*name, verdict.value], report.verdicts.get(verdict, 0))
+        inferences.add_metric([*name, report.tier.value], report.verdicts.get(Verdict.INFERRED, 0))
+        objects.add_metric(name, report.objects)
+    yield from (decoded, frames, inferences, objects)
+
+
+def _connections(reports: Sequence[CameraReport]) -> Iterator[Metric]:
+    state = GaugeMetricFamily("y12_camera_state", "1 for the state that the camera is in.", labels=["camera", "state"])
+    entered = CounterMetricFamily(
+        "y12_camera_transitions", "Times that the camera entered a state.", labels=["camera", "state"]
+    )
+    skipped = CounterMetricFamily(
+        "y12_packets_skipped", "Packets that were not decoded, because the decoder lagged.", labels=["camera"]
+    )
+    for report in reports:
+        for one in CameraState:
+            state.add_metric([report.stream_id, one.value], int(report.state == one.value))
+            entered.add_metric([report.stream_id, one.value], report.states.get(one.value, 0))
+        skipped.add_metric([report.stream_id], report.packets_skipped)
+    yield from (state, entered, skipped)
+
+
+def _add(family: HistogramMetricFamily, labels: Sequence[str], times: Histogram) -> None:
+    total, sum_ms = len(times), times.sum_ms
+    counts = times.cumulative([bound * 1000 for bound in BUCKETS_S])
+    buckets = [(str(bound), float(count)) for bound, count in zip(BUCKETS_S, counts, strict=True)]
+    family.add_metric(labels, [*buckets, ("+Inf", float(max(total, *counts)))], sum_ms / 1000)

@@ -1,0 +1,149 @@
+"""What Prometheus is told: numbers that agree with the summary, bounded labels, a port that cannot be had."""
+
+from __future__ import annotations
+
+import socket
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import moving_square, write_clip
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from clients.config import Monitoring
+from clients.errors import ConfigError, ModelError
+from clients.gate import GateRules
+from clients.inference.memory import MemoryTransport
+from clients.inference.transport import Request
+from clients.lane import Lane
+from clients.metrics import BUCKETS_S, served_metrics
+from clients.pipeline import Pipeline
+from clients.shares import TierLimits
+from clients.sources.connection import CameraState
+from clients.statistics import Histogram
+from clients.types import Detections, StreamSpec, Tier, Verdict
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that was free a moment ago."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def scraped(port: int) -> dict[str, Metric]:
+    """What a scrape gives, by name."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+def value(metrics: dict[str, Metric], name: str, sample: str = "", **labels: str) -> float:
+    """The one sample with these labels."""
+    found = [
+        s.value for s in metrics[name].samples if s.name == (sample or s.name) and labels.items() <= s.labels.items()
+    ]
+    assert len(found) == 1, found
+    return found[0]
+
+
+async def test_a_scrape_agrees_with_the_cameras(tmp_path: Path, port: int) -> None:
+    """Frames by verdict, inferences, ages, states and failures are those of the cameras' own reports."""
+    clip = write_clip(tmp_path / "clip.mp4", moving_square(25))
+    rules = GateRules(min_interval_s=0.06, max_age_ms=2000, similarity_threshold=None)
+    specs = [StreamSpec("a", str(clip)), StreamSpec("b", str(clip)), StreamSpec("lost", str(tmp_path / "no.mp4"))]
+    asked = iter(range(1000))
+
+    def answer(_: Request) -> Detections:
+        if next(asked) == 3:
+            raise ModelError("broken")
+        return Detections.empty()
+
+    async def ready() -> bool:
+        return True
+
+    lanes = [Lane(spec, rules, Tier.N) for spec in specs]
+    limits = {Tier.N: TierLimits(1.0, 64), Tier.X: TierLimits(7.0, 6)}
+    pipeline = Pipeline(lanes, MemoryTransport(answer), [], window=4, limits=limits, server_ready=ready)
+    with served_metrics(Monitoring(metrics_port=port), pipeline, lambda: {"jsonl": 5}):
+        await pipeline.run()
+        metrics = scraped(port)
+    for lane in lanes:
+        report, camera = lane.report(), lane.spec.stream_id
+        assert value(metrics, "y12_frames_decoded", "y12_frames_decoded_total", camera=camera) == report.decoded
+        for verdict in Verdict:
+            told = value(metrics, "y12_frames", "y12_frames_total", camera=camera, verdict=verdict.value)
+            assert told == report.verdicts.get(verdict, 0)
+        count = value(metrics, "y12_result_age_seconds", "y12_result_age_seconds_count", camera=camera)
+        assert count == report.verdicts.get(Verdict.INFERRED, 0) == len(report.ages)
+        sums = value(metrics, "y12_result_age_seconds", "y12_result_age_seconds_sum", camera=camera)
+        assert sums == pytest.approx(report.ages.sum_ms / 1000)
+    inferred = sum(len(lane.ages) for lane in lanes)
+    assert inferred > 10
+    for stage in ("waiting", "inference"):
+        assert value(metrics, "y12_stage_seconds", "y12_stage_seconds_count", stage=stage) == inferred
+    states = {(s.labels["camera"], s.labels["state"]) for s in metrics["y12_camera_state"].samples if s.value}
+    assert states == {("a", "ended"), ("b", "ended"), ("lost", "failed")}
+    assert value(metrics, "y12_camera_transitions", "y12_camera_transitions_total", camera="a", state="live") == 1
+    assert value(metrics, "y12_failures", "y12_failures_total", kind="ModelError") == 1
+    assert value(metrics, "y12_results_dropped", "y12_results_dropped_total", sink="jsonl") == 5
+    assert value(metrics, "y12_window") == pipeline.shares.window
+    assert {s.labels["tier"]: s.value for s in metrics["y12_in_flight"].samples} == {"yolo12n": 0, "yolo12x": 0}
+    assert value(metrics, "y12_server_up") == 1
+
+
+async def test_labels_are_bounded(tmp_path: Path, port: int) -> None:
+    """Two more cameras add the same number of series each: nothing but cameras makes new ones."""
+
+    async def ready() -> bool:
+        return True
+
+    def series(cameras: int) -> int:
+        rules = GateRules(min_interval_s=1, max_age_ms=1)
+        lanes = [Lane(StreamSpec(f"c{i}", str(tmp_path / "no.mp4")), rules, Tier.N) for i in range(cameras)]
+        limits = {Tier.N: TierLimits(1.0, 1)}
+        transport = MemoryTransport(lambda _: Detections.empty())
+        pipeline = Pipeline(lanes, transport, [], window=1, limits=limits, server_ready=ready)
+        with served_metrics(Monitoring(metrics_port=port), pipeline, dict):
+            return sum(len(family.samples) for family in scraped(port).values())
+
+    counts = [series(cameras) for cameras in (1, 2, 3)]
+    per_camera = counts[1] - counts[0]
+    assert per_camera == counts[2] - counts[1] <= 2 * len(CameraState) + len(Verdict) + len(BUCKETS_S) + 12
+
+
+async def test_a_port_in_use_is_one_clear_error(port: int) -> None:
+    """The key, the address and the reason; without a port nothing is served."""
+    limits = {Tier.N: TierLimits(1.0, 1)}
+
+    async def ready() -> bool:
+        return True
+
+    pipeline = Pipeline(
+        [], MemoryTransport(lambda _: Detections.empty()), [], window=1, limits=limits, server_ready=ready
+    )
+    with (
+        closing(socket.create_server(("127.0.0.1", port))),
+        pytest.raises(ConfigError) as raised,
+        served_metrics(Monitoring(metrics_port=port), pipeline, dict),
+    ):
+        pass
+    assert str(raised.value) == f"monitoring.metrics_port: 127.0.0.1:{port} cannot be used: Address already in use"
+    with served_metrics(Monitoring(), pipeline, dict), pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", port), timeout=5)
+
+
+def test_buckets_count_what_does_not_exceed_them() -> None:
+    """Cumulative counts to 1 %, and the exact sum, through a merge too."""
+    times, other = Histogram(), Histogram()
+    for value_ms in (1, 9, 90, 900):
+        times.add(value_ms)
+    other.add(5000)
+    times.merge(other)
+    assert times.cumulative([0.5, 5, 10, 100, 1000, 10_000]) == [0, 1, 2, 3, 4, 5]
+    assert times.sum_ms == 6000
