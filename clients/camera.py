@@ -35,7 +35,7 @@ class Camera:
                 self._verdicts[Verdict.SUPERSEDED] += 1
                 self._slot = frame
                 return False
-            verdict = self._gate.decide(frame.thumbnail, frame.captured_ns, now_ns)
+            verdict = self._gate.decide(frame.picture.thumbnail, frame.captured_ns, now_ns)
             if verdict is not None:
                 self._verdicts[verdict] += 1
                 return False
@@ -51,7 +51,7 @@ class Camera:
             if self._gate.is_stale(frame.captured_ns, now_ns):
                 self._verdicts[Verdict.STALE] += 1
                 return None
-            self._gate.granted(frame.thumbnail, frame.captured_ns)
+            self._gate.granted(frame.picture.thumbnail, frame.captured_ns)
             return frame
 
     def expire(self, now_ns: int) -> None:

@@ -7,6 +7,7 @@ change. Whatever it looks like, a camera is let through every `max_skip_s`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from clients.types import Verdict
 
+Look = Callable[[], NDArray[np.uint8]]  # a frame's thumbnail, UINT8 (36, 64), made only when it is asked for
 _FULL_CHANGE = 128.0  # a block whose mean luma moves by this many of 255 levels counts as wholly different
 
 
@@ -43,13 +45,13 @@ class Gate:
         self._reference_ns = 0
         self._due_ns: int | None = None
 
-    def decide(self, thumbnail: NDArray[np.uint8], captured_ns: int, now_ns: int) -> Verdict | None:
+    def decide(self, look: Look, captured_ns: int, now_ns: int) -> Verdict | None:
         """Why this frame needs no turn, or None when it deserves one. Changes nothing."""
         if self.is_stale(captured_ns, now_ns):
             return Verdict.STALE
         if self._due_ns is not None and captured_ns < self._due_ns:
             return Verdict.TOO_SOON
-        if self._looks_known(thumbnail, captured_ns):
+        if self._looks_known(look, captured_ns):
             return Verdict.SIMILAR
         return None
 
@@ -57,27 +59,28 @@ class Gate:
         """Whether a frame captured then is older than `max_age_ms` now."""
         return now_ns - captured_ns > self._rules.max_age_ms * 1e6
 
-    def granted(self, thumbnail: NDArray[np.uint8], captured_ns: int) -> None:
+    def granted(self, look: Look, captured_ns: int) -> None:
         """This frame goes to the server: what follows is compared with it, and the rate limit starts anew."""
         interval_ns = round(self._rules.min_interval_s * 1e9)
         if self._due_ns is None or captured_ns - self._due_ns >= interval_ns:
             self._due_ns = captured_ns + interval_ns
         else:  # a due time that was met within one interval moves on by one interval: the rate does not drift
             self._due_ns += interval_ns
-        self._reference = block_luma(thumbnail)
-        self._reference_ns = captured_ns
+        if self._rules.similarity_threshold is not None:
+            self._reference = block_luma(look())
+            self._reference_ns = captured_ns
 
     def forget(self) -> None:
         """The inference failed: no later frame may be called similar to one that nobody has seen."""
         self._reference = None
 
-    def _looks_known(self, thumbnail: NDArray[np.uint8], captured_ns: int) -> bool:
+    def _looks_known(self, look: Look, captured_ns: int) -> bool:
         threshold = self._rules.similarity_threshold
         if threshold is None or self._reference is None:
             return False
         if captured_ns - self._reference_ns >= self._rules.max_skip_s * 1e9:
             return False
-        return similarity(self._reference, block_luma(thumbnail)) >= threshold
+        return similarity(self._reference, block_luma(look())) >= threshold
 
 
 def block_luma(thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:

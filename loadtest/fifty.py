@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import psutil
@@ -22,7 +22,6 @@ from clients.config import Settings, parse_settings
 from clients.fleet import run_fleet
 from clients.gate import Gate, GateRules
 from clients.sources.file import FileSource, Timing
-from clients.sources.picture import AvPicture
 from clients.types import Tier
 from deploy.claim import scratch
 from deploy.server import TritonServer
@@ -94,11 +93,10 @@ def gated_frame_ms(clip: Path) -> float:
     costs: list[int] = []
     for frame in FileSource("gated", clip).frames(Timing(time.monotonic_ns, lambda _seconds: False)):
         started_ns = time.thread_time_ns()
-        thumbnail = cast("AvPicture", frame.picture).thumbnail()
-        verdict = gate.decide(thumbnail, frame.captured_ns, frame.captured_ns)
+        verdict = gate.decide(frame.picture.thumbnail, frame.captured_ns, frame.captured_ns)
         costs.append(time.thread_time_ns() - started_ns)
         if verdict is None:
-            gate.granted(thumbnail, frame.captured_ns)
+            gate.granted(frame.picture.thumbnail, frame.captured_ns)
         if len(costs) > _GATED_FRAMES:
             break
     return round(float(np.median(costs)) / 1e6, 4)

@@ -5,20 +5,29 @@ import random
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from clients.camera import Camera
 from clients.gate import Gate, GateRules
 from clients.sources.frame import Frame
-from clients.sources.picture import AvPicture
 from clients.types import Verdict
 
 MS = 1_000_000
-PICTURE = AvPicture.__new__(AvPicture)  # the hand-off never looks at a picture
+
+
+class Grey:
+    """A picture of one grey; the hand-off asks for nothing but its thumbnail."""
+
+    def __init__(self, level: int) -> None:
+        self._level = level
+
+    def thumbnail(self) -> NDArray[np.uint8]:
+        return np.full((36, 64), self._level, np.uint8)
 
 
 def frame(index: int, captured_ms: int, level: int = 100) -> Frame:
     """A frame whose thumbnail is an even grey."""
-    return Frame("cam", index, captured_ms * MS, captured_ms / 1000, PICTURE, np.full((36, 64), level, np.uint8))
+    return Frame("cam", index, captured_ms * MS, captured_ms / 1000, Grey(level))
 
 
 def camera(**rules: float) -> Camera:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from clients.gate import Gate, GateRules, block_luma, similarity
+from clients.gate import Gate, GateRules, Look, block_luma, similarity
 from clients.types import Verdict
 
 SECOND = 1_000_000_000
@@ -18,6 +18,16 @@ def thumbnail(level: int = 100) -> NDArray[np.uint8]:
     return np.full((36, 64), level, np.uint8)
 
 
+def seen(picture: NDArray[np.uint8]) -> Look:
+    """What the gate is given: the thumbnail, on request."""
+    return lambda: picture
+
+
+def unseen() -> NDArray[np.uint8]:
+    """A thumbnail that nobody may ask for."""
+    raise AssertionError("the gate has looked at a picture that it did not need")
+
+
 def with_object(size: int, contrast: int) -> NDArray[np.uint8]:
     """A grey picture with one small object in it."""
     picture = thumbnail()
@@ -27,22 +37,34 @@ def with_object(size: int, contrast: int) -> NDArray[np.uint8]:
 
 def test_the_first_frame_deserves_a_turn() -> None:
     """Nothing is known yet, so nothing can be similar."""
-    assert Gate(RULES).decide(thumbnail(), 0, 0) is None
+    assert Gate(RULES).decide(seen(thumbnail()), 0, 0) is None
 
 
 def test_a_stale_frame_is_refused_before_anything_else() -> None:
     """Older than max_age_ms is stale, even for the first frame; exactly as old is not."""
     gate = Gate(RULES)
-    assert gate.decide(thumbnail(), 0, 300_000_001) is Verdict.STALE
-    assert gate.decide(thumbnail(), 0, 300_000_000) is None
+    assert gate.decide(seen(thumbnail()), 0, 300_000_001) is Verdict.STALE
+    assert gate.decide(seen(thumbnail()), 0, 300_000_000) is None
 
 
 def test_the_rate_limit_comes_before_the_similarity() -> None:
     """Within min_interval_s after a grant even a changed picture is too soon."""
     gate = Gate(RULES)
-    gate.granted(thumbnail(), 0)
-    assert gate.decide(thumbnail(250), SECOND // 10, SECOND // 10) is Verdict.TOO_SOON
-    assert gate.decide(thumbnail(250), SECOND // 5, SECOND // 5) is None
+    gate.granted(seen(thumbnail()), 0)
+    assert gate.decide(seen(thumbnail(250)), SECOND // 10, SECOND // 10) is Verdict.TOO_SOON
+    assert gate.decide(seen(thumbnail(250)), SECOND // 5, SECOND // 5) is None
+
+
+def test_a_picture_is_looked_at_only_when_it_decides() -> None:
+    """A thumbnail costs more than all rules: none for stale frames, within the rate, or without similarity."""
+    gate = Gate(RULES)
+    gate.granted(seen(thumbnail()), 0)
+    assert gate.decide(unseen, 0, SECOND) is Verdict.STALE
+    assert gate.decide(unseen, SECOND // 10, SECOND // 10) is Verdict.TOO_SOON
+    assert gate.decide(unseen, SECOND, SECOND) is None, "max_skip_s has passed: whatever it shows"
+    blind = Gate(GateRules(0.01, max_age_ms=300, similarity_threshold=None))
+    blind.granted(unseen, 0)
+    assert blind.decide(unseen, SECOND // 2, SECOND // 2) is None
 
 
 @given(fps=st.sampled_from([10.0, 15.0, 25.0, 30.0]), limit=st.floats(0.5, 12), jitter=st.lists(st.floats(-2, 2)))
@@ -53,8 +75,8 @@ def test_the_rate_does_not_drift(fps: float, limit: float, jitter: list[float]) 
     for index in range(int(seconds * fps)):
         shift_ms = jitter[index % len(jitter)] if jitter else 0.0
         now = round((index / fps + shift_ms / 1000 + 0.01) * SECOND)
-        if gate.decide(thumbnail(), now, now) is None:
-            gate.granted(thumbnail(), now)
+        if gate.decide(seen(thumbnail()), now, now) is None:
+            gate.granted(seen(thumbnail()), now)
             granted += 1
     expected = min(limit, fps) * seconds
     assert granted <= limit * seconds + 1
@@ -64,16 +86,18 @@ def test_the_rate_does_not_drift(fps: float, limit: float, jitter: list[float]) 
 def test_a_frame_like_the_last_inferred_one_is_skipped_until_max_skip() -> None:
     """A still picture is skipped for max_skip_s and no longer."""
     gate = Gate(RULES)
-    gate.granted(thumbnail(), 0)
-    assert gate.decide(thumbnail(), SECOND - 1, SECOND - 1) is Verdict.SIMILAR
-    assert gate.decide(thumbnail(), SECOND, SECOND) is None
+    gate.granted(seen(thumbnail()), 0)
+    assert gate.decide(seen(thumbnail()), SECOND - 1, SECOND - 1) is Verdict.SIMILAR
+    assert gate.decide(seen(thumbnail()), SECOND, SECOND) is None
 
 
 def test_slow_change_adds_up_against_the_last_inferred_frame() -> None:
     """Each frame is like the one before; in the end one is unlike the last *inferred* one."""
     gate = Gate(GateRules(0.01, max_age_ms=300, similarity_threshold=0.95, max_skip_s=10))
-    gate.granted(thumbnail(100), 0)
-    verdicts = [gate.decide(thumbnail(100 + step), step * SECOND // 10, step * SECOND // 10) for step in range(1, 12)]
+    gate.granted(seen(thumbnail(100)), 0)
+    verdicts = [
+        gate.decide(seen(thumbnail(100 + step)), step * SECOND // 10, step * SECOND // 10) for step in range(1, 12)
+    ]
     assert verdicts[0] is Verdict.SIMILAR
     assert verdicts[-1] is None
 
@@ -81,10 +105,10 @@ def test_slow_change_adds_up_against_the_last_inferred_frame() -> None:
 def test_a_small_object_in_a_big_still_picture_is_seen() -> None:
     """An object of 0.2 % of the picture is seen, though the mean of the picture hardly moves."""
     gate = Gate(GateRules(0.01, max_age_ms=300, similarity_threshold=0.95, max_skip_s=10))
-    gate.granted(thumbnail(), 0)
+    gate.granted(seen(thumbnail()), 0)
     frame = with_object(size=2, contrast=60)
     assert abs(float(frame.mean()) - 100) < 0.2
-    assert gate.decide(frame, SECOND, SECOND) is None
+    assert gate.decide(seen(frame), SECOND, SECOND) is None
 
 
 def test_sensor_noise_is_not_change() -> None:
@@ -92,25 +116,25 @@ def test_sensor_noise_is_not_change() -> None:
     random = np.random.default_rng(1)
     gate = Gate(GateRules(0.01, max_age_ms=300, similarity_threshold=0.95, max_skip_s=10))
     still = thumbnail().astype(float)
-    gate.granted(np.clip(still + random.normal(0, 1.5, still.shape), 0, 255).astype(np.uint8), 0)
+    gate.granted(seen(np.clip(still + random.normal(0, 1.5, still.shape), 0, 255).astype(np.uint8)), 0)
     for step in range(1, 50):
         noisy = np.clip(still + random.normal(0, 1.5, still.shape), 0, 255).astype(np.uint8)
-        assert gate.decide(noisy, step * SECOND // 10, step * SECOND // 10) is Verdict.SIMILAR
+        assert gate.decide(seen(noisy), step * SECOND // 10, step * SECOND // 10) is Verdict.SIMILAR
 
 
 def test_without_a_threshold_nothing_is_similar() -> None:
     """Switching the similarity off lets every frame through that is due."""
     gate = Gate(GateRules(0.01, max_age_ms=300, similarity_threshold=None))
-    gate.granted(thumbnail(), 0)
-    assert gate.decide(thumbnail(), SECOND // 2, SECOND // 2) is None
+    gate.granted(seen(thumbnail()), 0)
+    assert gate.decide(seen(thumbnail()), SECOND // 2, SECOND // 2) is None
 
 
 def test_after_a_failed_inference_nothing_is_similar() -> None:
     """What nobody has seen is no reference."""
     gate = Gate(RULES)
-    gate.granted(thumbnail(), 0)
+    gate.granted(seen(thumbnail()), 0)
     gate.forget()
-    assert gate.decide(thumbnail(), SECOND // 2, SECOND // 2) is None
+    assert gate.decide(seen(thumbnail()), SECOND // 2, SECOND // 2) is None
 
 
 @given(st.integers(0, 255), st.integers(0, 255))

@@ -81,7 +81,7 @@ def view(drawn: threading.Event) -> View:
     picture[:] = (30, 60, 200)
     image = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
     av_picture = AvPicture(image, Scalers())
-    frame = Frame("cam", 0, 0, 0.0, av_picture, av_picture.thumbnail())
+    frame = Frame("cam", 0, 0, 0.0, av_picture)
     asked: list[int] = []
 
     def shown() -> tuple[Frame, Result]:

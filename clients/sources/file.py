@@ -60,7 +60,7 @@ class FileSource:
                 end_s = offset_s
                 for captured_ns, media_s, image in self._played(path, pace, offset_s):
                     picture = AvPicture(image, scalers)
-                    yield Frame(self._stream_id, index, captured_ns, media_s, picture, picture.thumbnail())
+                    yield Frame(self._stream_id, index, captured_ns, media_s, picture)
                     index, end_s = index + 1, media_s + self._frame_s
                 if pace.stopped:
                     return

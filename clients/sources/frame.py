@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from clients.sources.picture import Picture
 
 
@@ -16,7 +13,7 @@ class Frame:
 
     `index` counts the camera's frames from 0, across loops of a file. `captured_ns` is the monotonic time at which
     the frame's packet arrived, before decoding, so an age counts decoding too. `media_time_s` is the camera's own
-    clock. `thumbnail` is UINT8 (36, 64), luma.
+    clock.
     """
 
     stream_id: str
@@ -24,7 +21,6 @@ class Frame:
     captured_ns: int
     media_time_s: float
     picture: Picture
-    thumbnail: NDArray[np.uint8]
 
     def age_ms(self, now_ns: int) -> float:
         """How long ago the frame arrived."""

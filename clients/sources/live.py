@@ -66,7 +66,7 @@ class LiveSource:
             for captured_ns, image_s, image in self._images(container, timing):
                 media_s = self._clock.media_s(image_s, captured_ns)
                 picture = AvPicture(image, self._scalers)
-                yield Frame(self._stream_id, self._index, captured_ns, media_s, picture, picture.thumbnail())
+                yield Frame(self._stream_id, self._index, captured_ns, media_s, picture)
                 self._index += 1
 
     def _images(self, container: InputContainer, timing: Timing) -> Iterator[tuple[int, float | None, av.VideoFrame]]:

@@ -40,6 +40,9 @@ class Picture(Protocol):
     def to_bgr(self, width: int, height: int) -> NDArray[np.uint8]:
         """UINT8 (height, width, 3), BGR, to look at."""
 
+    def thumbnail(self) -> NDArray[np.uint8]:
+        """UINT8 (36, 64), luma; made once, when it is first asked for."""
+
 
 class Scalers:
     """The scalers of one camera, one for each size that is asked for again and again, under one lock."""
@@ -54,11 +57,12 @@ class Scalers:
 class AvPicture:
     """A picture as FFmpeg's decoder delivers it; `scalers` are its camera's."""
 
-    __slots__ = ("_frame", "_scalers")
+    __slots__ = ("_frame", "_scalers", "_thumbnail")
 
     def __init__(self, frame: av.VideoFrame, scalers: Scalers) -> None:
         self._frame = frame
         self._scalers = scalers
+        self._thumbnail: NDArray[np.uint8] | None = None
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -102,6 +106,11 @@ class AvPicture:
 
     def thumbnail(self) -> NDArray[np.uint8]:
         """UINT8 (36, 64): averaged luma in the camera's own range; it is only ever compared with its own kind."""
+        if self._thumbnail is None:
+            self._thumbnail = self._averaged()
+        return self._thumbnail
+
+    def _averaged(self) -> NDArray[np.uint8]:
         pixels = self._frame.format
         if pixels.is_planar and pixels.components[0].bits == 8 and not pixels.is_rgb:
             samples = cv2.resize(plane(self._frame, 0), _SAMPLES, interpolation=cv2.INTER_LINEAR)
