@@ -135,8 +135,14 @@ class Pipeline:
 
     def _answered(self, lane: Lane, frame: Frame, detections: Detections) -> None:
         self._window.answered()
-        result = lane.answered(frame, detections, time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        between = lane.between(frame, now_ns)
+        result = lane.answered(frame, detections, now_ns)
         lane.camera.settle(Verdict.INFERRED)
+        for one in (*between, result):
+            self._hand_over(one)
+
+    def _hand_over(self, result: Result) -> None:
         for sink in self._sinks:
             try:
                 sink.write(result)
