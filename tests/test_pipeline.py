@@ -88,9 +88,16 @@ async def test_results_of_a_camera_come_in_order(tmp_path: Path) -> None:
 
 
 async def test_all_frames_are_emitted_when_asked(tmp_path: Path) -> None:
-    """`emit: all`: each frame between two inferences once, in order, marked, with the boxes that are expected there."""
+    """`emit: all`: each frame between two inferences once, in order, marked, with the boxes that are expected there.
 
-    def answer(_: Request) -> Detections:
+    The first inference fails: before the first answer there is nothing to predict from.
+    """
+    asked: list[Request] = []
+
+    def answer(request: Request) -> Detections:
+        asked.append(request)
+        if len(asked) == 1:
+            raise ModelError("not yet")
         return Detections.from_rows(np.array([[50, 60, 110, 120, 0.9, 1]], np.float32))
 
     clip = write_clip(tmp_path / "clip.mp4", moving_square(25))

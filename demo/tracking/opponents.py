@@ -8,7 +8,7 @@ and `ms` (updates,), processor time of each update of all clips.
 
 The trackers do not know classes, and here a class never becomes another: each clip has one tracker per class. Each has
 its defaults but for this: what the product reports (score 0.25) starts a track, at once, and a track lives 2 s unseen;
-lower scores only made them worse. Generalised IoU where that made them better at long gaps.
+lower scores cost them more than they gained. Generalised IoU where that made them better at long gaps.
 """
 
 from __future__ import annotations
