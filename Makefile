@@ -8,7 +8,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 CODE := clients deploy export loadtest demo tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fifty test check format triton clean
+.PHONY: help setup demo fifty test check format triton bench-setup clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,8 +37,10 @@ format: .venv/.test ## rewrite the code as `make check` wants it
 triton: setup ## run the demo's Triton alone, on ports 8000 to 8002, until Ctrl-C
 	.venv/bin/python -m deploy.triton --config config.demo.yaml
 
+bench-setup: .venv-bench/.done .venv-bench-older/.done ## install the trackers that `python -m demo tracking` compares with
+
 clean: ## remove environments, clips and results
-	rm -rf .venv .venv-triton out demo/clips demo/runs
+	rm -rf .venv .venv-triton .venv-bench .venv-bench-older out demo/clips demo/mot demo/runs
 
 .venv/.clients: pyproject.toml
 	@echo "installing the client's packages into .venv" >&2
@@ -58,4 +60,12 @@ clean: ## remove environments, clips and results
 	@test -x .venv-triton/bin/python || $(PYTHON) -m venv .venv-triton
 	@.venv-triton/bin/python $(PIP_INSTALL) --upgrade 'pip>=25.1'
 	@.venv-triton/bin/python $(PIP_INSTALL) --group server
+	@touch $@
+
+# opponents in environments of their own: what they ask for never meets what we import
+.venv-%/.done: pyproject.toml
+	@echo "installing the dependency group $* into .venv-$*" >&2
+	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python $(PIP_INSTALL) --upgrade 'pip>=25.1'
+	@.venv-$*/bin/python $(PIP_INSTALL) --group $*
 	@touch $@

@@ -27,6 +27,7 @@ from clients.types import Canvas, LiveOptions, StreamSpec, Thresholds, Tier, par
 
 TransportName = Literal["auto", "shm", "grpc", "jpeg"]
 Runtime = Literal["openvino", "tensorrt"]
+Emit = Literal["inferred", "all"]
 ParsedTier = Annotated[Tier, BeforeValidator(lambda v: v if isinstance(v, Tier) else parse_tier(str(v)))]
 
 
@@ -158,7 +159,8 @@ class Camera(_Section):
 class Sinks(_Section):
     """Where results go. An empty path switches the sink off."""
 
-    jsonl: Path | None = Field(Path("out/detections.jsonl"), description="One JSON line per inferred frame.")
+    jsonl: Path | None = Field(Path("out/detections.jsonl"), description="One JSON line per result.")
+    emit: Emit = Field("inferred", description="Results of inferred frames only, or of all frames, predicted between.")
     mosaic_video: Path | None = Field(None, description="All cameras in one H.264 picture, with boxes.")
     mosaic_image: Path | None = Field(None, description="The mosaic's last picture as PNG.")
     mosaic_fps: float = Field(5, gt=0, le=30, description="Pictures per second of the mosaic.")

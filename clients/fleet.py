@@ -194,7 +194,8 @@ async def _served(link: TritonLink, settings: Settings) -> Served:
 
 
 def _lane(settings: Settings, spec: StreamSpec, served: Served) -> Lane:
-    return Lane(spec, gate_rules(settings, spec), resolve_tier(spec.tier, served.tiers, settings.model.fallback))
+    tier = resolve_tier(spec.tier, served.tiers, settings.model.fallback)
+    return Lane(spec, gate_rules(settings, spec), tier, settings.sinks.emit)
 
 
 @dataclass(slots=True)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 
 from clients.camera import Camera
-from clients.config import Settings
+from clients.config import Emit, Settings
 from clients.gate import Gate, GateRules
 from clients.reader import Reader
 from clients.result import Result
 from clients.sources.connection import CameraState
 from clients.sources.frame import Frame
 from clients.statistics import CameraReport, Histogram
+from clients.tracking.between import visible
 from clients.tracking.tracker import Tracker
 from clients.types import Detections, StreamSpec, Tier
+
+_MOST_BETWEEN = 512  # frames between two answers, at 25 fps 20 s; long before that there is nothing left to predict
 
 
 class Lane:
     """One camera. The reader's thread decodes and offers; everything else is called from the event loop."""
 
-    def __init__(self, spec: StreamSpec, rules: GateRules, tier: Tier) -> None:
+    def __init__(self, spec: StreamSpec, rules: GateRules, tier: Tier, emit: Emit = "inferred") -> None:
         """Raises ConfigError for a source that cannot be one."""
         self.spec = spec
         self.tier = tier
@@ -28,6 +32,8 @@ class Lane:
         self.tracker = Tracker()
         self.ages = Histogram()
         self.latest: tuple[Frame, Result] | None = None
+        self._between: deque[tuple[int, float, int]] = deque()  # frames not answered yet: index, media time, captured
+        self._emits_all = emit == "all"
         self._longest_gap_ns = 0
         self._last_answer_ns: int | None = None
         self._ended_ns: int | None = None
@@ -78,6 +84,23 @@ class Lane:
         self.latest = (frame, result)
         return result
 
+    def between(self, frame: Frame, now_ns: int) -> list[Result]:
+        """Predicted results of the frames between the last inferred one and `frame`, which has just been answered.
+
+        In order; to be called before `answered`. None unless all frames are to be emitted, nor before the first answer.
+        """
+        results: list[Result] = []
+        while self._between and self._between[0][0] <= frame.index:
+            index, media_time_s, captured_ns = self._between.popleft()
+            if index == frame.index or self.latest is None:
+                continue
+            boxes, ids = visible(self.tracker.predict(media_time_s), frame.picture.size_px)
+            age_ms = (now_ns - captured_ns) / 1e6
+            results.append(
+                Result(frame.stream_id, index, media_time_s, age_ms, self.tier, boxes, ids, is_predicted=True)
+            )
+        return results
+
     def shown(self) -> tuple[Frame, Result | None] | None:
         """The newest inferred frame with its result; before the first answer, the newest decoded frame."""
         newest = self.camera.newest
@@ -113,6 +136,8 @@ class Lane:
         now_ns = time.monotonic_ns()
         if self._last_answer_ns is None:
             self._last_answer_ns = now_ns
+        if self._emits_all and len(self._between) < _MOST_BETWEEN:
+            self._between.append((frame.index, frame.media_time_s, frame.captured_ns))
         if self.camera.offer(frame, now_ns):
             self._on_waiting()
 

@@ -147,8 +147,13 @@ class Pipeline:
         self._window.answered()
         self.stages["waiting"].add((granted_ns - frame.captured_ns) / 1e6)
         self.stages["inference"].add((now_ns - granted_ns) / 1e6)
+        between = lane.between(frame, now_ns)
         result = lane.answered(frame, detections, now_ns)
         lane.camera.settle(Verdict.INFERRED)
+        for one in (*between, result):
+            self._hand_over(one)
+
+    def _hand_over(self, result: Result) -> None:
         for sink in self._sinks:
             try:
                 sink.write(result)

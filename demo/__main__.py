@@ -51,6 +51,8 @@ def _commands() -> dict[str, Command]:
     return {
         "run": Command("render the cameras and run them through a real Triton", _run_options, _run),
         "render": Command("render the cameras' H.264 clips and their truth", _render_options, _render),
+        "mot": Command("write the clips' truth in MOTChallenge's format", _mot_options, _mot),
+        "tracking": Command("measure our tracker beside published ones", _tracking_options, _tracking),
         "train": Command("train the small yolo12n weights on pictures of other streets", _train_options, _train),
     }
 
@@ -94,6 +96,58 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     check(options.cameras, options.seconds)
     clips = argparse.Namespace(cameras=options.cameras, seconds=CLIP_S, seed=0, out=_CLIPS, force=False)
     return run([Path(clip) for clip in _render(clips)["clips"]], options.seconds)
+
+
+def _mot_options(parser: argparse.ArgumentParser) -> None:
+    _render_options(parser)
+    parser.add_argument(
+        "--mot", type=Path, default=Path("demo/mot"), metavar="DIR", help="where the truth goes (default %(default)s)"
+    )
+
+
+def _mot(options: argparse.Namespace) -> dict[str, Any]:
+    from demo.mot import write_mot
+    from demo.truth import read_truth
+
+    clips = [Path(clip) for clip in _render(options)["clips"]]
+    return {
+        "truth": [
+            str(path) for path in write_mot([read_truth(clip.with_suffix(".json")) for clip in clips], options.mot)
+        ]
+    }
+
+
+def _tracking_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cameras", type=int, default=8, metavar="N", help="how many cameras (default %(default)s)")
+    parser.add_argument("--seconds", type=int, default=20, metavar="S", help="of each clip (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, another traffic (default %(default)s)")
+
+
+def _tracking(options: argparse.Namespace) -> dict[str, Any]:
+    from demo.clips import Job
+    from demo.progress import bars
+    from demo.run import CLIP_S
+    from demo.tracking.benchmark import benchmark
+    from demo.tracking.environments import require
+
+    require()  # rendering takes minutes
+    if not 1 <= options.seconds <= CLIP_S:
+        raise ValueError(f"--seconds must be 1 to {CLIP_S}, the clips' length, got {options.seconds}")
+    folder = _CLIPS if options.seed == 0 else _CLIPS / f"seed-{options.seed}"
+    clips = argparse.Namespace(cameras=options.cameras, seconds=CLIP_S, seed=options.seed, out=folder, force=False)
+    _render(clips)
+    jobs = [Job(index, options.seed, CLIP_S, folder) for index in range(options.cameras)]
+    with bars() as bar:
+        task = bar.add_task("tracking", total=1.0)
+        report = benchmark(
+            jobs,
+            options.seconds,
+            Path("demo/runs/tracking"),
+            lambda text, share: bar.update(task, completed=share, description=f"tracking: {text}"),
+        )
+        bar.update(task, completed=1.0, description="tracking: done")
+    sys.stderr.write(report.table() + "\n")
+    return report.as_json()
 
 
 def _train_options(parser: argparse.ArgumentParser) -> None:

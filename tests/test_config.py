@@ -80,6 +80,7 @@ MISTAKES = {
     "batch sizes": ("system: {max_batch_size: 2}", r"system: min_batch_size must not exceed .*got 4 > 2"),
     "infinite": ("system: {target_fps: .inf}", r"system\.target_fps: .*finite number, got inf"),
     "video name": ("sinks: {mosaic_video: out/m.foo}", r"sinks\.mosaic_video: must end in \.mp4 or \.mkv, got 'out/m"),
+    "emit": ("sinks: {emit: some}", r"sinks\.emit: .*'inferred' or 'all', got 'some'"),
     "image name": ("sinks: {mosaic_image: out/m}", r"sinks\.mosaic_image: must end in \.png or \.jpg, got 'out/m'"),
     "broken YAML": ("system: {max_streams: 5", r"not valid YAML: line \d+, column \d+"),
     "a key twice": ("system: {}\nsystem: {}", r"not valid YAML: line 2, column 1: the key 'system' is given twice"),

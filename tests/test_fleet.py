@@ -22,7 +22,7 @@ from live_servers import hangs, rtsp_server, tcp_server
 
 from clients.config import parse_settings
 from clients.fleet import in_flight_window, resolve_tier
-from clients.tracking.tracker import generalised_iou
+from clients.tracking.overlap import generalised_iou
 from clients.types import Tier
 from deploy.server import TritonServer
 
@@ -83,7 +83,7 @@ def compared_with_truth(records: list[dict[str, Any]], truth: dict[str, Any]) ->
     for record in records:
         objects = truth["frames"][record["frame"] % len(truth["frames"])]["objects"]
         clear = [o for o in objects if o["visibility"] > 0.8 and o["xyxy"][2] - o["xyxy"][0] >= 16]
-        ids += [detected["track"] for detected in record["objects"]]
+        ids += [detected["track"] for detected in record["objects"] if detected["track"] is not None]
         visible += len(clear)
         for expected in clear:
             name = truth["classes"][expected["class_id"]]

@@ -9,9 +9,10 @@ import pytest
 from conftest import ROOT
 
 HEAVY = {"torch", "ultralytics", "torchvision", "onnx", "onnxruntime"}
+OPPONENTS = {"trackers", "supervision", "norfair", "trackeval"}
 FORBIDDEN = {
-    "clients": HEAVY | {"export", "loadtest", "demo"},
-    "deploy": HEAVY | {"demo", "loadtest"},
+    "clients": HEAVY | OPPONENTS | {"export", "loadtest", "demo"},
+    "deploy": HEAVY | OPPONENTS | {"demo", "loadtest"},
     "loadtest": {"torch", "ultralytics", "torchvision"},
 }
 

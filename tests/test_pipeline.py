@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import moving_square, write_clip
 
@@ -86,6 +87,34 @@ async def test_results_of_a_camera_come_in_order(tmp_path: Path) -> None:
         order = [result.frame_index for result in sink.results if result.stream_id == lane.spec.stream_id]
         assert order == sorted(set(order))
         assert len(order) > 3
+
+
+async def test_all_frames_are_emitted_when_asked(tmp_path: Path) -> None:
+    """`emit: all`: each frame between two inferences once, in order, marked, with the boxes that are expected there.
+
+    The first inference fails: before the first answer there is nothing to predict from.
+    """
+    asked: list[Request] = []
+
+    def answer(request: Request) -> Detections:
+        asked.append(request)
+        if len(asked) == 1:
+            raise ModelError("not yet")
+        return Detections.from_rows(np.array([[50, 60, 110, 120, 0.9, 1]], np.float32))
+
+    clip = write_clip(tmp_path / "clip.mp4", moving_square(25))
+    rules = GateRules(min_interval_s=0.2, max_age_ms=2000, similarity_threshold=None)
+    camera = Lane(StreamSpec("cam", str(clip)), rules, Tier.N, "all")
+    pipe, sink, _ = pipeline([camera], answer)
+    await pipe.run()
+    inferred = [result.frame_index for result in sink.results if not result.is_predicted]
+    assert 2 <= len(inferred) < 10
+    assert [result.frame_index for result in sink.results] == list(range(inferred[0], inferred[-1] + 1))
+    for result in sink.results:
+        assert result.track_ids.tolist() == [1]
+        assert result.detections.class_id.tolist() == [1]
+        assert np.abs(result.detections.xyxy - (50, 60, 110, 120)).max() < 3
+        assert result.age_ms > 0
 
 
 async def test_a_camera_whose_turns_fail_harms_nobody(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def test_a_line_holds_what_was_found(tmp_path: Path) -> None:
         "media_time_s": 1.234,
         "age_ms": 20.0,
         "tier": "yolo12n",
+        "predicted": False,
         "objects": [{"track": 7, "class": "car", "confidence": 0.877, "xyxy": [100.0, 60.0, 300.0, 200.0]}],
     }
     assert sink.dropped == 0
@@ -51,6 +52,14 @@ def test_a_line_holds_what_was_found(tmp_path: Path) -> None:
 def test_a_class_without_a_name_is_its_number() -> None:
     """A model that brought no names still has classes."""
     assert as_record(result(), ())["objects"][0]["class"] == "1"
+
+
+def test_what_was_predicted_and_what_has_no_id_is_marked() -> None:
+    """A predicted frame says so; an object without an id has null for a track."""
+    boxes = Detections.from_rows(BOX)
+    record = as_record(Result("cam", 3, 1.0, 5.0, Tier.N, boxes, np.zeros(1, np.int64), is_predicted=True), ())
+    assert record["predicted"] is True
+    assert record["objects"][0]["track"] is None
 
 
 def test_a_full_disk_drops_lines_and_counts_them() -> None:

@@ -1,4 +1,4 @@
-"""One JSON line per inferred frame, written by a thread of its own behind a bounded queue."""
+"""One JSON line per result, written by a thread of its own behind a bounded queue."""
 
 from __future__ import annotations
 
@@ -78,9 +78,10 @@ def as_record(result: Result, labels: tuple[str, ...]) -> dict[str, Any]:
         "media_time_s": round(result.media_time_s, 3),
         "age_ms": round(result.age_ms, 1),
         "tier": result.tier.value,
+        "predicted": result.is_predicted,
         "objects": [
             {
-                "track": track,
+                "track": track or None,  # no id (yet)
                 "class": label(labels, class_id),
                 "confidence": round(confidence, 3),
                 "xyxy": [round(value, 1) for value in xyxy],

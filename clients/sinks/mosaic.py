@@ -189,7 +189,7 @@ def _boxes(tile: NDArray[np.uint8], result: Result, scale: float, labels: tuple[
     for (x1, y1, x2, y2), class_id, track_id in zip(corners, found.class_id, result.track_ids, strict=True):
         colour = _COLOURS[int(class_id) % len(_COLOURS)]
         cv2.rectangle(tile, (x1, y1), (x2, y2), colour, 1, cv2.LINE_AA)
-        name = f"{label(labels, int(class_id))} {track_id}"
+        name = f"{label(labels, int(class_id))} {track_id or ''}"
         cv2.putText(tile, name, (x1, max(8, y1 - 3)), _FONT, 0.32, colour, 1, cv2.LINE_AA)
 
 

@@ -1,47 +1,87 @@
 """Object ids of one camera, and where the objects are between two inferences. Pure; time is seconds, not frames.
 
-Boxes are predicted with constant velocity (an alpha-beta filter per track) and matched to detections of the same
-class by overlap, with the assignment that is best in all. A camera that is inferred at irregular intervals is the
-normal case here, so a velocity is pixels per second and a lost track dies after seconds.
+Boxes are predicted to the moment of the inference (motion.py) and matched to detections of the same class by overlap,
+weighted with the detection's confidence, with the assignment that is best in all. A camera that is inferred at
+irregular intervals is the normal case here, so a lost track dies after seconds.
+
+What is matched keeps its id. What is not may be a new object, and has to show it: a box that overlaps a matched or a
+surer one is taken for a second box of the same object, and a detection of little confidence has to be seen twice. Until
+then its id is 0. Measured against published trackers in docs/decisions/0003.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from clients.tracking.motion import Index, Motion, MotionRules, born, corrected, moved
+from clients.tracking.overlap import generalised_iou, iou
 from clients.types import Detections
+
+Ids = NDArray[np.int64]
+Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
 class TrackerRules:
-    """`min_similarity` is the least overlap (generalised IoU, -1..1) of a match."""
+    """`min_similarity` is the least overlap (generalised IoU, -1..1) of a match, `max_birth_overlap` the largest (IoU)
+    of a new track with another object of its class. A track is confirmed, and given an id, by two detections or by one
+    of `sure_confidence`. Of more than `max_tracks`, those longest unseen are given up."""
 
-    min_similarity: float = -0.2
+    min_similarity: float = -0.3
+    max_birth_overlap: float = 0.4
+    sure_confidence: float = 0.5
     max_lost_s: float = 2.0
-    velocity_gain: float = 0.5
+    max_tracks: int = 600
+    motion: MotionRules = field(default_factory=MotionRules)
 
     def __post_init__(self) -> None:
         if not -1 <= self.min_similarity <= 1:
             raise ValueError(f"min_similarity must lie in -1..1, got {self.min_similarity}")
-        if not (self.max_lost_s > 0 and 0 < self.velocity_gain <= 1):
-            raise ValueError("max_lost_s must be positive and velocity_gain in 0..1")
+        for name in ("max_birth_overlap", "sure_confidence"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+        if not (self.max_lost_s > 0 and self.max_tracks > 0):
+            raise ValueError(f"max_lost_s and max_tracks must be positive, got {self.max_lost_s} and {self.max_tracks}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tracks:
-    """All tracks of a camera at one time: `xyxy` FP32 (n, 4), `velocity` FP32 (n, 4) in px/s, the rest (n,)."""
+    """All tracks of a camera at one time; arrays are (n,). `track_id` is 0 for a track that is not confirmed yet.
+
+    `time_s` is when they are there, `seen_s` when each was last detected, `is_fresh` whether by the last update.
+    """
 
     time_s: float
-    xyxy: NDArray[np.float32]
-    velocity: NDArray[np.float32]
+    motion: Motion
     confidence: NDArray[np.float32]
     class_id: NDArray[np.int32]
-    track_id: NDArray[np.int64]
+    track_id: Ids
     seen_s: NDArray[np.float64]
+    is_fresh: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.track_id)
+
+    @property
+    def xyxy(self) -> NDArray[np.float32]:
+        """FP32 (n, 4): corners in source pixels, beyond the picture's edges too."""
+        return self.motion.xyxy
+
+    def only(self, chosen: Index) -> Tracks:
+        """Some of the tracks."""
+        return Tracks(
+            self.time_s,
+            self.motion.only(chosen),
+            self.confidence[chosen],
+            self.class_id[chosen],
+            self.track_id[chosen],
+            self.seen_s[chosen],
+            self.is_fresh[chosen],
+        )
 
 
 class Tracker:
@@ -49,117 +89,112 @@ class Tracker:
 
     def __init__(self, rules: TrackerRules | None = None) -> None:
         self._rules = rules or TrackerRules()
-        self._tracks = _no_tracks()
+        self._tracks = _no_tracks(self._rules)
         self._next_id = 1
 
-    def update(self, detections: Detections, time_s: float) -> NDArray[np.int64]:
+    def update(self, detections: Detections, time_s: float) -> Ids:
         """Take over the detections of time `time_s` and return their ids, INT64 (n,), in their order.
 
-        Time that runs backwards (a camera's clock jumped, a file began anew) starts all tracks over.
+        0 is no id (yet): a second box of an object, or one that has to be seen again. Time that runs backwards (a
+        camera's clock jumped, a file began anew) starts all tracks over.
         """
-        predicted = self._alive(time_s) if time_s >= self._tracks.time_s else _no_tracks()
+        predicted = self._alive(time_s) if time_s >= self._tracks.time_s else _no_tracks(self._rules)
         old, new = self._match(predicted, detections)
+        found = np.concatenate((new, self._births(detections, new)))
+        seen = self._seen(predicted.only(old), detections, found, time_s)
+        is_unseen = np.ones(len(predicted), dtype=bool)
+        is_unseen[old] = False
+        self._tracks = self._bounded(_with_unseen(seen, predicted.only(is_unseen)))
         ids = np.zeros(len(detections), dtype=np.int64)
-        ids[new] = predicted.track_id[old]
-        fresh = np.flatnonzero(ids == 0)
-        ids[fresh] = np.arange(self._next_id, self._next_id + len(fresh))
-        self._next_id += len(fresh)
-        velocity = np.zeros_like(detections.xyxy)
-        velocity[new] = self._velocity(predicted, detections, old, new, time_s)
-        seen = _from_detections(detections, velocity, ids, time_s)
-        unmatched = np.ones(len(predicted.track_id), dtype=bool)
-        unmatched[old] = False
-        self._tracks = _joined(seen, _only(predicted, unmatched))
+        ids[found] = seen.track_id
         return ids
 
     def predict(self, time_s: float) -> Tracks:
-        """Where the tracks are at `time_s`, those included that were not seen for up to `max_lost_s`."""
-        return self._alive(time_s)
+        """Where the confirmed tracks are at `time_s`, those included that were not seen for up to `max_lost_s`.
+
+        A time before the last update is that of the last update.
+        """
+        alive = self._alive(time_s)
+        return alive.only(alive.track_id > 0)
 
     def _alive(self, time_s: float) -> Tracks:
         tracks = self._tracks  # replaced whole by update, so another thread may predict
-        recent = _only(tracks, tracks.seen_s >= time_s - self._rules.max_lost_s)
-        return _advance(recent, max(time_s, tracks.time_s))
+        recent = tracks.only(tracks.seen_s >= time_s - self._rules.max_lost_s)
+        elapsed_s = max(0.0, time_s - tracks.time_s) if len(recent) else 0.0
+        return replace(
+            recent, time_s=max(time_s, tracks.time_s), motion=moved(recent.motion, elapsed_s, self._rules.motion)
+        )
 
-    def _match(self, tracks: Tracks, detections: Detections) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        if not len(tracks.track_id) or not len(detections):
+    def _match(self, tracks: Tracks, detections: Detections) -> tuple[Rows, Rows]:
+        """Tracks and the detections that they get."""
+        if not len(tracks) or not len(detections):
             return np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp)
-        overlap = generalised_iou(tracks.xyxy, detections.xyxy)
-        overlap[tracks.class_id[:, np.newaxis] != detections.class_id[np.newaxis]] = -2.0
-        old, new = linear_sum_assignment(overlap, maximize=True)
-        good = overlap[old, new] >= self._rules.min_similarity
+        gain = generalised_iou(tracks.xyxy, detections.xyxy) - np.float32(self._rules.min_similarity)
+        gain *= detections.confidence
+        gain[tracks.class_id[:, np.newaxis] != detections.class_id] = 0
+        np.maximum(gain, 0, out=gain)  # a pair that must not be is worth no more than none
+        old, new = linear_sum_assignment(gain, maximize=True)
+        good = gain[old, new] > 0
         return old[good], new[good]
 
-    def _velocity(
-        self,
-        predicted: Tracks,
-        detections: Detections,
-        old: NDArray[np.intp],
-        new: NDArray[np.intp],
-        time_s: float,
-    ) -> NDArray[np.float32]:
-        elapsed = np.maximum(time_s - predicted.seen_s[old], 1e-3)[:, np.newaxis].astype(np.float32)
-        error = detections.xyxy[new] - predicted.xyxy[old]
-        velocity: NDArray[np.float32] = (
-            predicted.velocity[old] + np.float32(self._rules.velocity_gain) * error / elapsed
+    def _births(self, detections: Detections, matched: Rows) -> Rows:
+        """The detections that begin a track."""
+        is_matched = np.zeros(len(detections), dtype=bool)
+        is_matched[matched] = True
+        free = np.flatnonzero(~is_matched)
+        if not len(free):
+            return free
+        overlap = iou(detections.xyxy[free], detections.xyxy)
+        rank = np.empty(len(detections), dtype=np.intp)  # matched first, then by confidence
+        rank[np.lexsort((-detections.confidence, ~is_matched))] = np.arange(len(detections))
+        is_rival = (rank < rank[free, np.newaxis]) & (detections.class_id == detections.class_id[free, np.newaxis])
+        alone: NDArray[np.bool_] = np.where(is_rival, overlap, 0).max(axis=1) <= self._rules.max_birth_overlap
+        return free[alone]
+
+    def _seen(self, matched: Tracks, detections: Detections, found: Rows, time_s: float) -> Tracks:
+        """The matched tracks and the new ones after the detections `found`, which begin with those of the matched."""
+        rules, count = self._rules.motion, len(matched)
+        known = corrected(matched.motion, detections.xyxy[found[:count]], rules)
+        confidence = detections.confidence[found]
+        ids = np.zeros(len(found), dtype=np.int64)
+        ids[:count] = matched.track_id
+        is_confirmed = confidence >= self._rules.sure_confidence
+        is_confirmed[:count] = True
+        due = np.flatnonzero(is_confirmed & (ids == 0))
+        ids[due] = np.arange(self._next_id, self._next_id + len(due))
+        self._next_id += len(due)
+        return Tracks(
+            time_s,
+            known.joined(born(detections.xyxy[found[count:]], rules)),
+            confidence,
+            detections.class_id[found],
+            ids,
+            np.full(len(found), time_s),
+            np.ones(len(found), dtype=bool),
         )
-        return velocity
+
+    def _bounded(self, tracks: Tracks) -> Tracks:
+        if len(tracks) <= self._rules.max_tracks:
+            return tracks
+        newest = np.lexsort((-tracks.confidence, -tracks.seen_s))
+        return tracks.only(newest[: self._rules.max_tracks])
 
 
-def generalised_iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """FP32 (n, m) in -1..1 for boxes (n, 4) and (m, 4); tells near from far where nothing overlaps.
-
-    Source: Rezatofighi et al., Generalized Intersection over Union, CVPR 2019.
-    """
-    top_left = np.maximum(a[:, np.newaxis, :2], b[np.newaxis, :, :2])
-    bottom_right = np.minimum(a[:, np.newaxis, 2:], b[np.newaxis, :, 2:])
-    intersection = np.clip(bottom_right - top_left, 0, None).prod(axis=2)
-    area_a = (a[:, 2:] - a[:, :2]).prod(axis=1)[:, np.newaxis]
-    area_b = (b[:, 2:] - b[:, :2]).prod(axis=1)[np.newaxis]
-    union = np.maximum(area_a + area_b - intersection, 1e-6)
-    hull_size = np.maximum(a[:, np.newaxis, 2:], b[np.newaxis, :, 2:]) - np.minimum(
-        a[:, np.newaxis, :2], b[np.newaxis, :, :2]
-    )
-    hull = np.maximum(hull_size.prod(axis=2), 1e-6)
-    score: NDArray[np.float32] = (intersection / union - (hull - union) / hull).astype(np.float32)
-    return score
+def _no_tracks(rules: TrackerRules) -> Tracks:
+    nothing = Detections.empty()
+    motion = born(nothing.xyxy, rules.motion)
+    ids, seen_s = np.zeros(0, dtype=np.int64), np.zeros(0)
+    return Tracks(-np.inf, motion, nothing.confidence, nothing.class_id, ids, seen_s, np.zeros(0, dtype=bool))
 
 
-def _no_tracks() -> Tracks:
-    return _from_detections(Detections.empty(), np.zeros((0, 4), np.float32), np.zeros(0, np.int64), -np.inf)
-
-
-def _from_detections(found: Detections, velocity: NDArray[np.float32], ids: NDArray[np.int64], time_s: float) -> Tracks:
-    seen_s = np.full(len(found), time_s, dtype=np.float64)
-    return Tracks(time_s, found.xyxy, velocity, found.confidence, found.class_id, ids, seen_s)
-
-
-def _advance(tracks: Tracks, time_s: float) -> Tracks:
-    if not len(tracks.track_id):
-        return replace(tracks, time_s=time_s)
-    moved = tracks.xyxy + tracks.velocity * np.float32(time_s - tracks.time_s)
-    return replace(tracks, time_s=time_s, xyxy=moved)
-
-
-def _only(tracks: Tracks, keep: NDArray[np.bool_]) -> Tracks:
-    return Tracks(
-        tracks.time_s,
-        tracks.xyxy[keep],
-        tracks.velocity[keep],
-        tracks.confidence[keep],
-        tracks.class_id[keep],
-        tracks.track_id[keep],
-        tracks.seen_s[keep],
-    )
-
-
-def _joined(a: Tracks, b: Tracks) -> Tracks:
+def _with_unseen(a: Tracks, b: Tracks) -> Tracks:
+    """Those seen now, then those that were not."""
     return Tracks(
         a.time_s,
-        np.concatenate([a.xyxy, b.xyxy]),
-        np.concatenate([a.velocity, b.velocity]),
-        np.concatenate([a.confidence, b.confidence]),
-        np.concatenate([a.class_id, b.class_id]),
-        np.concatenate([a.track_id, b.track_id]),
-        np.concatenate([a.seen_s, b.seen_s]),
+        a.motion.joined(b.motion),
+        np.concatenate((a.confidence, b.confidence)),
+        np.concatenate((a.class_id, b.class_id)),
+        np.concatenate((a.track_id, b.track_id)),
+        np.concatenate((a.seen_s, b.seen_s)),
+        np.concatenate((a.is_fresh, np.zeros(len(b), dtype=bool))),
     )
