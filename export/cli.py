@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from clients.errors import FleetError
 from clients.types import Canvas, Tier
-from export import configs
+from export import configs, measurements
 from export.calibration import DEMO, calibration_canvases
 from export.errors import ExportError, NoCard
 from export.spec import POSTPROCESS, Spec, engine_name
@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _status(spec, arguments)
         if arguments.command == "evaluate":
             return _evaluate(spec, arguments)
+        if arguments.command in measurements.COMMANDS:
+            return measurements.run(spec, arguments)
         return _model(spec, arguments)
     except NoCard as error:
         _say(str(error))
@@ -195,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     shape = argparse.ArgumentParser(add_help=False)
     shape.add_argument("--canvas", default=str(Canvas()), help="WIDTHxHEIGHT that is inferred (default %(default)s)")
-    shape.add_argument("--top-k", type=int, default=512, help="candidates per picture (default %(default)s)")
+    shape.add_argument("--top-k", type=int, default=Spec().top_k, help="candidates per picture (default %(default)s)")
 
     text = "write every config.pbtxt of the model repository from the spec"
     rendered = commands.add_parser("configs", parents=[shape], help=text, description=text)
@@ -206,6 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_build(commands, shape)
     _add_status(commands)
     _add_evaluate(commands, shape)
+    measurements.add(commands, shape)
     for tier in Tier:
         text = f"export {tier.value}: its engine and the shared postprocess, as ONNX for every runtime"
         model = commands.add_parser(tier.value, parents=[shape], help=text, description=text)
@@ -244,7 +247,7 @@ def _add_build(commands: Any, shape: argparse.ArgumentParser) -> None:
 def _add_status(commands: Any) -> None:
     text = "say what is exported and built, and what no longer fits the repository, this card or this TensorRT"
     status = commands.add_parser("status", help=text, description=f"{text}; ends with 1 when something does not fit")
-    canvas, top_k = configs.rendered_for() or (Canvas(), 512)
+    canvas, top_k = configs.rendered_for() or (Canvas(), Spec().top_k)
     status.set_defaults(canvas=str(canvas), top_k=top_k)
     _add_folders(status, "looked at")
 

@@ -27,7 +27,8 @@ from export.engine import prepare
 from export.errors import ExportError
 from export.labelled import Labelled, LabelledSet, labelled_set
 from export.precision import Precision, converted, rounding
-from export.spec import RUNTIMES, Spec
+from export.serving import compiled
+from export.spec import Spec
 from export.to_onnx import engine_onnx, postprocess_onnx
 
 MAX_DROP: dict[Precision, float] = {"fp32": 0.3, "fp16": 0.3, "int8": 1.0}  # mAP50-95, in points of 100
@@ -245,12 +246,7 @@ def _letterboxed(picture: NDArray[np.uint8], canvas: Canvas) -> tuple[NDArray[np
 
 
 def _openvino(engine: bytes, post: bytes) -> Predict:
-    import openvino as ov
-
-    core = ov.Core()
-    precision = dict(RUNTIMES["openvino"].parameters)["precision"]
-    options = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": precision}
-    first, second = (core.compile_model(core.read_model(model), "CPU", options) for model in (engine, post))
+    first, second = compiled(engine), compiled(post)
 
     def predict(one: Labelled) -> NDArray[np.float32]:
         candidates = first({"frames": one.frames[None]})["candidates"]
