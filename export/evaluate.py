@@ -78,8 +78,8 @@ def evaluate(spec: Spec, request: Request, progress: Callable[[int, int], None])
         if variant != "fp32":
             frames = calibration_canvases(request.calibration, spec.canvas)
             model, _ = converted(engine, variant, frames)
-        predictors[variant] = _onnx_runtime(model, post) if variant == "fp16" else _openvino(model, post)
-    return _scores(pictures, predictors, progress)
+        predictors[variant] = _onnx_runtime(model, post) if variant == "fp16" else served(model, post)
+    return scores_of(pictures, predictors, progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +149,10 @@ def _variant(name: str) -> Precision:
     raise ValueError(f"expected one of {', '.join(MAX_DROP)}, got {name!r}")
 
 
-def _scores(
+def scores_of(
     pictures: LabelledSet, predictors: dict[str, Predict], progress: Callable[[int, int], None]
 ) -> dict[str, Score]:
+    """Every predictor on every picture, as `evaluate` does; `progress` is told pictures done and in all."""
     truths: list[Labelled] = []
     rows: dict[str, list[NDArray[np.float64]]] = {name: [] for name in predictors}
     for index, one in enumerate(pictures.pictures):
@@ -245,8 +246,9 @@ def _letterboxed(picture: NDArray[np.uint8], canvas: Canvas) -> tuple[NDArray[np
     return result, ratio, left, top
 
 
-def _openvino(engine: bytes, post: bytes) -> Predict:
-    first, second = compiled(engine), compiled(post)
+def served(engine: bytes, post: bytes, precision: str | None = None) -> Predict:
+    """Engine and postprocess in OpenVINO as the server runs them; `precision` as in `export.serving.options`."""
+    first, second = compiled(engine, precision), compiled(post, precision)
 
     def predict(one: Labelled) -> NDArray[np.float32]:
         candidates = first({"frames": one.frames[None]})["candidates"]

@@ -1,4 +1,4 @@
-"""The command lines that choose and compare: `python -m export suppression`."""
+"""The command lines that choose and compare: `python -m export suppression` and `python -m export speed`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.types import Tier
+from export.calibration import DEMO
 from export.spec import Spec
 
 _DEMO_CLIPS = Path("demo/clips")
@@ -24,6 +25,7 @@ def run(spec: Spec, arguments: argparse.Namespace) -> int:
 def add(commands: Any, shape: argparse.ArgumentParser) -> None:
     """Every command of this file, below `commands`; `shape` brings --canvas and --top-k."""
     _add_suppression(commands, shape)
+    _add_speed(commands, shape)
 
 
 def _suppression(spec: Spec, arguments: argparse.Namespace) -> int:
@@ -57,6 +59,21 @@ def _suppression(spec: Spec, arguments: argparse.Namespace) -> int:
     return int(bool(failures))
 
 
+def _speed(spec: Spec, arguments: argparse.Namespace) -> int:
+    from demo.progress import bars
+    from export import speed  # torch, ultralytics: seconds to import
+
+    data, checkpoint = _demo(arguments)
+    counts = (arguments.pictures, arguments.per_round, arguments.rounds)
+    request = speed.Request(Tier(arguments.model), checkpoint, data, arguments.calibration, *counts)
+    with bars() as bar:
+        tasks = {name: bar.add_task(name, total=None) for name in ("speed", "accuracy")}
+        report = speed.measure(spec, request, lambda name, done, of: bar.update(tasks[name], completed=done, total=of))
+    sys.stderr.write(report.table())
+    sys.stdout.write(json.dumps({"model": arguments.model, "data": str(data), **report.as_json()}) + "\n")
+    return 0
+
+
 def _demo(arguments: argparse.Namespace) -> tuple[Path, Path | None]:
     """Labelled pictures and weights: what was named, else the demo's, whose clips are rendered when missing."""
     from export.labelled import render_demo
@@ -79,6 +96,16 @@ def _add_suppression(commands: Any, shape: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_speed(commands: Any, shape: argparse.ArgumentParser) -> None:
+    text = "time frames in to detections out on this CPU, beside Ultralytics' own ONNX predictor, with each accuracy"
+    command = commands.add_parser("speed", parents=[shape], help=text, description=text)
+    _add_model(command)
+    command.add_argument("--calibration", default=DEMO, metavar="SOURCE", help="of INT8 (default %(default)s)")
+    command.add_argument("--pictures", type=int, default=96, help="for accuracy, about (default %(default)s)")
+    command.add_argument("--per-round", type=int, default=4, help="pictures of a round (default %(default)s)")
+    command.add_argument("--rounds", type=int, default=40, help="of all rows in turn (default %(default)s)")
+
+
 def _add_model(command: argparse.ArgumentParser) -> None:
     models = [tier.value for tier in Tier]
     command.add_argument(
@@ -90,4 +117,4 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     )
 
 
-COMMANDS: dict[str, Callable[[Spec, argparse.Namespace], int]] = {"suppression": _suppression}
+COMMANDS: dict[str, Callable[[Spec, argparse.Namespace], int]] = {"suppression": _suppression, "speed": _speed}
