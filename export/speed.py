@@ -45,7 +45,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The weights (None: official), a folder of clips, calibration; pictures for accuracy, and how many of them a round times."""
+    """The weights (None: official), a folder of clips, calibration; pictures for accuracy; how many a round times."""
 
     tier: Tier
     weights: Path | None
