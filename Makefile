@@ -2,12 +2,13 @@
 PYTHON ?= python3
 CAMERAS ?= 8
 SECONDS ?= 30
+FIFTY_SECONDS = $(if $(filter file,$(origin SECONDS)),60,$(SECONDS))
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
-CODE := clients deploy export demo tests
+CODE := clients deploy export loadtest demo tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format triton clean
+.PHONY: help setup demo fifty test check format triton clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +17,9 @@ setup: .venv/.clients .venv-triton/.server ## install what the demo and your own
 
 demo: setup ## render cameras, run them through a real Triton: CAMERAS=8 SECONDS=30
 	@.venv/bin/python -m demo run --cameras $(CAMERAS) --seconds $(SECONDS)
+
+fifty: setup ## fifty H.264 cameras against a real Triton whose engines only wait: SECONDS=60
+	@.venv/bin/python -m loadtest fifty --seconds $(FIFTY_SECONDS)
 
 test: setup .venv/.test ## run all tests against a real Triton (installs torch, CPU build)
 	.venv/bin/python -m pytest

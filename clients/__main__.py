@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from clients.arguments import seconds
+from clients.check import unreachable
 from clients.config import load_settings
 from clients.errors import ConfigError, FleetError
 from clients.fleet import run_fleet
@@ -56,12 +57,12 @@ def _run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     settings = load_settings(options.config)
     streams = settings.streams()
-    missing = [spec for spec in streams if not Path(spec.source).is_file()]
-    for spec in missing:
-        log.error("camera %s: %s: no such file", spec.stream_id, spec.source)
-    found = {"cameras": len(streams), "unreachable": [spec.stream_id for spec in missing], "tiers": settings.tiers}
+    problems = unreachable(streams)
+    for stream_id, problem in problems.items():
+        log.error("camera %s: %s", stream_id, problem)
+    found = {"cameras": len(streams), "unreachable": list(problems), "tiers": settings.tiers}
     print(json.dumps({"config": str(options.config), "valid": True, **found}))
-    return FAILED if missing else OK
+    return FAILED if problems else OK
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--duration", type=seconds, metavar="S", help="stop after S seconds; without it, at the end")
     run.add_argument("--summary", type=Path, metavar="FILE", help="write the summary to FILE too")
     run.set_defaults(command=_run)
-    check = commands.add_parser("check", help="check a configuration and whether its cameras can be found")
+    check = commands.add_parser("check", help="check a configuration and whether its cameras can be reached")
     check.set_defaults(command=_check)
     for command in (run, check):
         command.add_argument("--config", type=Path, required=True, metavar="FILE", help="the configuration, YAML")

@@ -22,7 +22,8 @@ from pydantic import (
 )
 
 from clients.errors import ConfigError
-from clients.types import Canvas, StreamSpec, Thresholds, Tier, parse_tier
+from clients.sources.address import address_of
+from clients.types import Canvas, LiveOptions, StreamSpec, Thresholds, Tier, parse_tier
 
 TransportName = Literal["auto", "shm", "grpc", "jpeg"]
 Runtime = Literal["openvino", "tensorrt"]
@@ -30,7 +31,7 @@ ParsedTier = Annotated[Tier, BeforeValidator(lambda v: v if isinstance(v, Tier) 
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class System(_Section):
@@ -136,14 +137,18 @@ class Camera(_Section):
     """One camera. What is left out comes from `system` and `model`."""
 
     id: str = Field(description="Unique name: letters, digits, . _ -")
-    source: str = Field(description="Path of a video file.")
+    source: str = Field(description="A file, a pattern of files, /dev/videoN, or rtsp(s) http(s) udp URL.", repr=False)
     max_fps: float | None = Field(None, gt=0, description="Inferences per second at most; system.target_fps.")
+    min_fps: float = Field(0, ge=0, le=240, description="Inferences per second that it gets before others get more.")
     weight: float = Field(1.0, gt=0, le=100, description="Share of the GPU when there is too little for all.")
     max_age_ms: float = Field(500, gt=0, description="A frame older than this is not sent any more.")
     model: ParsedTier | None = Field(None, description="Tier of this camera; model.default.")
     confidence: float | None = Field(None, ge=0, le=1, description="Least score; model.confidence.")
     iou: float | None = Field(None, ge=0, le=1, description="Largest overlap; model.iou.")
     loop: bool = Field(False, description="Start a file again when it ends.")
+    transport: Literal["tcp", "udp"] = Field("tcp", description="What RTSP carries the pictures over.")
+    open_timeout_s: float = Field(10, gt=0, le=300, description="How long a live camera may take to answer.")
+    read_timeout_s: float = Field(10, gt=0, le=300, description="How long a live camera may be silent.")
 
 
 class Sinks(_Section):
@@ -190,13 +195,16 @@ class Settings(_Section):
     def streams(self) -> tuple[StreamSpec, ...]:
         """The cameras with the defaults filled in.
 
-        Raises ConfigError: no camera, one too many, an id twice or malformed.
+        Raises ConfigError: no camera, one too many, an id twice or malformed, a source that cannot be one.
         """
         self._check_cameras()
         try:
-            return tuple(self._stream(camera) for camera in self.cameras)
+            streams = tuple(self._stream(camera) for camera in self.cameras)
         except ValueError as error:
             raise ConfigError(f"cameras: {error}") from error
+        for stream in streams:
+            address_of(stream)
+        return streams
 
     def _check_cameras(self) -> None:
         if not self.cameras:
@@ -217,6 +225,7 @@ class Settings(_Section):
             stream_id=camera.id,
             source=camera.source,
             max_fps=self.system.target_fps if camera.max_fps is None else camera.max_fps,
+            min_fps=camera.min_fps,
             weight=camera.weight,
             max_age_ms=camera.max_age_ms,
             tier=self.model.default if camera.model is None else camera.model,
@@ -225,6 +234,7 @@ class Settings(_Section):
                 iou=self.model.iou if camera.iou is None else camera.iou,
             ),
             loop=camera.loop,
+            live=LiveOptions(camera.transport, camera.open_timeout_s, camera.read_timeout_s),
         )
 
 
@@ -304,7 +314,9 @@ def _complaint(detail: Any) -> str:
         return f"{where}: is required and missing"
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    return f"{where}: {message}" if ", got " in message else f"{where}: {message}, got {detail['input']!r}"
+    if ", got " in message or path[-1:] == ("source",):  # a source may hold a password
+        return f"{where}: {message}"
+    return f"{where}: {message}, got {detail['input']!r}"
 
 
 def _dotted(path: tuple[int | str, ...]) -> str:

@@ -3,6 +3,7 @@
 FleetError
 ├── ConfigError             the configuration cannot be used; says which key, what was expected, what came
 ├── SourceError             a camera cannot be opened, read or decoded
+│   └── SourceUnusable      and trying again cannot help
 ├── InferenceError          one request failed; the run goes on
 │   ├── ServerUnavailable   nobody answers at the server's address
 │   ├── RequestTimeout      no answer within the request's time; its slot stays quarantined
@@ -22,6 +23,10 @@ class ConfigError(FleetError):
 
 class SourceError(FleetError):
     """A camera cannot be opened, read or decoded."""
+
+
+class SourceUnusable(SourceError):
+    """A camera can never be read, however often it is tried."""
 
 
 class InferenceError(FleetError):

@@ -18,8 +18,9 @@ from clients.dashboard.live import show
 from clients.errors import ConfigError, InferenceError, ServerUnavailable
 from clients.inference.choose import open_transport
 from clients.inference.server import EngineCounts, TritonLink
-from clients.lane import CameraState, Lane, gate_rules
+from clients.lane import Lane, gate_rules
 from clients.pipeline import Pipeline
+from clients.shares import T4_COST_MS, TierLimits
 from clients.sinks.jsonl import JsonlSink
 from clients.sinks.mosaic import MosaicSink, View
 from clients.statistics import Summary
@@ -30,10 +31,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the server offers: the tiers that are ready, each one's class names, the arithmetic of all."""
+    """What the server offers: the tiers that are ready, each one's class names and largest batch, the arithmetic."""
 
     tiers: tuple[Tier, ...]
     labels: Mapping[Tier, tuple[str, ...]]
+    largest_batch: Mapping[Tier, int]
     precision: str
 
 
@@ -63,6 +65,7 @@ async def run_fleet(settings: Settings, duration_s: float | None = None) -> Summ
                 transport,
                 sinks.results,
                 window=window,
+                limits=tier_limits(settings, served.largest_batch),
                 first_window=settings.system.min_batch_size,
                 server_ready=link.is_ready,
             )
@@ -72,7 +75,7 @@ async def run_fleet(settings: Settings, duration_s: float | None = None) -> Summ
             signals.on_signal = _ignore
             seconds, cpu_s = time.monotonic() - started_s, time.process_time() - cpu_s
         mean_batch = None if pipeline.outages else _mean_batch(before, await _counts(link))
-        failed_cameras = sum(lane.state is CameraState.FAILED for lane in lanes)
+        down = sum(lane.is_down for lane in lanes)
         return Summary(
             seconds=seconds,
             cameras=tuple(lane.report() for lane in lanes),
@@ -80,7 +83,7 @@ async def run_fleet(settings: Settings, duration_s: float | None = None) -> Summ
             precision=served.precision,
             transport=name,
             client_cpu_s=cpu_s,
-            errors=failed_cameras + pipeline.failures.total() + sinks.failures,
+            errors=down + pipeline.failures.total() + sinks.failures,
             dropped={"jsonl": sum(sink.dropped for sink in sinks.results)},
         )
 
@@ -93,6 +96,12 @@ def in_flight_window(settings: Settings, cameras: int) -> int:
     if settings.triton.window is not None:
         return settings.triton.window
     return max(settings.system.min_batch_size, min(cameras, 3 * settings.system.max_batch_size))
+
+
+def tier_limits(settings: Settings, largest_batch: Mapping[Tier, int]) -> dict[Tier, TierLimits]:
+    """Of each served tier, three of its largest batches (one runs, one waits, one forms), or a configured window."""
+    window = settings.triton.window
+    return {tier: TierLimits(T4_COST_MS[tier], window or 3 * batch) for tier, batch in largest_batch.items()}
 
 
 def resolve_tier(wanted: Tier, served: Sequence[Tier], fallback: Tier) -> Tier:
@@ -177,7 +186,9 @@ async def _served(link: TritonLink, settings: Settings) -> Served:
     for tier in tiers:
         await link.check_canvas(tier, settings.canvas)
     precisions = sorted({await link.precision(tier) for tier in tiers})
-    return Served(tiers, {tier: await link.labels(tier) for tier in tiers}, "/".join(precisions))
+    labels = {tier: await link.labels(tier) for tier in tiers}
+    batches = {tier: await link.largest_batch(tier) for tier in tiers}
+    return Served(tiers, labels, batches, "/".join(precisions))
 
 
 def _lane(settings: Settings, spec: StreamSpec, served: Served) -> Lane:

@@ -1,70 +1,71 @@
-"""Everything that belongs to one camera while it runs: its thread, hand-off, tracker and numbers."""
+"""Everything that belongs to one camera while it runs: its reader, hand-off, tracker and numbers."""
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
-from enum import StrEnum
-from pathlib import Path
 
 from clients.camera import Camera
 from clients.config import Settings
-from clients.errors import SourceError
 from clients.gate import Gate, GateRules
+from clients.reader import Reader
 from clients.result import Result
-from clients.sources.file import FileSource, live_timing
+from clients.sources.connection import CameraState
 from clients.sources.frame import Frame
 from clients.statistics import CameraReport, Histogram
 from clients.tracking.tracker import Tracker
 from clients.types import Detections, StreamSpec, Tier
 
-log = logging.getLogger(__name__)
-
-
-class CameraState(StrEnum):
-    """What a camera is doing."""
-
-    CONNECTING = "connecting"
-    LIVE = "live"
-    ENDED = "ended"
-    FAILED = "failed"
-
 
 class Lane:
-    """One camera. The thread decodes and offers; everything else is called from the event loop."""
+    """One camera. The reader's thread decodes and offers; everything else is called from the event loop."""
 
     def __init__(self, spec: StreamSpec, rules: GateRules, tier: Tier) -> None:
+        """Raises ConfigError for a source that cannot be one."""
         self.spec = spec
         self.tier = tier
         self.camera = Camera(Gate(rules))
         self.tracker = Tracker()
         self.ages = Histogram()
         self.latest: tuple[Frame, Result] | None = None
-        self.state = CameraState.CONNECTING
         self._longest_gap_ns = 0
         self._last_answer_ns: int | None = None
         self._ended_ns: int | None = None
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._on_waiting: Callable[[], None] = lambda: None
+        self._reader = Reader(spec, self._offer)
 
     def start(self, on_waiting: Callable[[], None], on_end: Callable[[], None]) -> None:
         """Begin to decode. The thread calls `on_waiting` when a frame wants a turn, `on_end` when it is done."""
-        name = f"camera-{self.spec.stream_id}"
-        self._thread = threading.Thread(target=self._read, args=(on_waiting, on_end), name=name)
-        self._thread.start()
+        self._on_waiting = on_waiting
+
+        def ended() -> None:
+            self._ended_ns = time.monotonic_ns()
+            on_end()
+
+        self._reader.start(ended)
 
     def stop(self) -> None:
         """Ask the thread to end; `join` waits for it."""
-        self._stop.set()
+        self._reader.stop()
 
-    def join(self) -> None:
+    def join(self, timeout_s: float) -> None:
         """Wait for the thread, and count the frame that still waits."""
-        if self._thread is not None:
-            self._thread.join()
+        self._reader.join(timeout_s)
         self.camera.end()
+
+    def watch(self, now_ns: int) -> None:
+        """Notice a camera that has fallen silent; to be called several times a second."""
+        self._reader.watch(now_ns)
+
+    @property
+    def state(self) -> CameraState:
+        """What the camera is doing."""
+        return self._reader.state
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the camera has failed, or was lost and has not come back."""
+        return self._reader.report().is_down
 
     def answered(self, frame: Frame, detections: Detections, now_ns: int) -> Result:
         """The server's answer has come: ids, numbers, and the result for the sinks."""
@@ -93,31 +94,27 @@ class Lane:
         open_ns = self._open_gap_ns(self._ended_ns or time.monotonic_ns())
         gap_s = None if self._last_answer_ns is None else max(self._longest_gap_ns, open_ns) / 1e9
         objects = 0 if self.latest is None else len(self.latest[1].detections)
+        connection = self._reader.report()
         return CameraReport(
-            self.spec.stream_id, self.state.value, self.tier, decoded, dict(verdicts), objects, self.ages, gap_s
+            self.spec.stream_id,
+            connection.state.value,
+            self.tier,
+            decoded,
+            dict(verdicts),
+            objects,
+            self.ages,
+            gap_s,
+            states={state.value: times for state, times in connection.entered.items()},
+            last_problem=connection.reason or None,
+            packets_skipped=connection.skipped,
         )
 
-    def _read(self, on_waiting: Callable[[], None], on_end: Callable[[], None]) -> None:
-        source = FileSource(self.spec.stream_id, Path(self.spec.source), loop=self.spec.loop)
-        try:
-            with closing(source.frames(live_timing(self._stop.wait))) as frames:
-                for frame in frames:
-                    if self.state is CameraState.CONNECTING:
-                        self.state, self._last_answer_ns = CameraState.LIVE, time.monotonic_ns()
-                    if self.camera.offer(frame, time.monotonic_ns()):
-                        on_waiting()
-        except SourceError as error:
-            self.state = CameraState.FAILED
-            log.error("%s", error)
-        except Exception:  # a defect in one camera's path must not take the others down, nor pass silently
-            self.state = CameraState.FAILED
-            log.exception("camera %s: failed unexpectedly", self.spec.stream_id)
-        else:
-            if not self._stop.is_set():
-                self.state = CameraState.ENDED
-        finally:
-            self._ended_ns = time.monotonic_ns()
-            on_end()
+    def _offer(self, frame: Frame) -> None:
+        now_ns = time.monotonic_ns()
+        if self._last_answer_ns is None:
+            self._last_answer_ns = now_ns
+        if self.camera.offer(frame, now_ns):
+            self._on_waiting()
 
     def _open_gap_ns(self, now_ns: int) -> int:
         """Time without an answer so far; it begins with the camera's first frame."""
@@ -131,5 +128,5 @@ def gate_rules(settings: Settings, spec: StreamSpec) -> GateRules:
         min_interval_s=1 / spec.max_fps,
         max_age_ms=spec.max_age_ms,
         similarity_threshold=saving.similarity_threshold if saving.enable_memory_optimization else None,
-        max_skip_s=saving.max_skip_s,
+        max_skip_s=min(saving.max_skip_s, 1 / spec.min_fps) if spec.min_fps else saving.max_skip_s,
     )

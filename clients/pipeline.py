@@ -10,7 +10,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
@@ -19,11 +20,14 @@ from clients.inference.transport import Request, Transport
 from clients.lane import Lane
 from clients.result import Result
 from clients.scheduler import Scheduler
+from clients.shares import TierLimits, TierShares
 from clients.sources.frame import Frame
-from clients.types import Detections, Verdict
+from clients.types import Detections, Tier, Verdict
 from clients.window import Window
 
 _RETRY_S = (0.1, 2.0)  # first and longest pause between two looks at a server that is away
+_WATCH_S = 0.25  # between two looks at whether a camera has fallen silent
+_LEAVE_S = 2.0  # all threads together have so long to end; one that hangs in FFmpeg is left behind
 log = logging.getLogger(__name__)
 
 
@@ -44,6 +48,7 @@ class Pipeline:
         sinks: Sequence[Sink],
         *,
         window: int,
+        limits: Mapping[Tier, TierLimits],
         first_window: int | None = None,
         server_ready: Callable[[], Awaitable[bool]],
     ) -> None:
@@ -51,7 +56,8 @@ class Pipeline:
         self.failures: Counter[str] = Counter()
         self.outages = 0
         self._window = Window(window, first_window)
-        self.scheduler = Scheduler(self._window.size)
+        self._shares = TierShares(limits, self._window.size)
+        self.scheduler = Scheduler(self._shares)
         self._transport = transport
         self._sinks = sinks
         self._server_ready = server_ready
@@ -73,9 +79,8 @@ class Pipeline:
         """Start the cameras, run, stop them. Returns when everything is quiet."""
         loop = asyncio.get_running_loop()
         for lane in self.lanes.values():
-            spec = lane.spec
-            now_ns = time.monotonic_ns()
-            self.scheduler.add(spec.stream_id, max_fps=spec.max_fps, weight=spec.weight, now_ns=now_ns)
+            spec, now_ns = lane.spec, time.monotonic_ns()
+            self.scheduler.add(spec.stream_id, weight=spec.weight, min_fps=spec.min_fps, tier=lane.tier, now_ns=now_ns)
         timer = None if duration_s is None else loop.call_later(duration_s, self.stop)
         try:
             async with asyncio.TaskGroup() as turns:
@@ -84,7 +89,9 @@ class Pipeline:
                         on_waiting=partial(_call_soon, loop, self._waiting, lane),
                         on_end=partial(_call_soon, loop, self._stop_when_over),
                     )
+                watch = turns.create_task(self._watch())
                 await self._dispatch(turns)
+                watch.cancel()
         finally:
             if timer is not None:
                 timer.cancel()
@@ -128,7 +135,7 @@ class Pipeline:
             self.failures[type(error).__name__] += 1
             log.exception("camera %s: a turn failed unexpectedly", spec.stream_id)
         finally:
-            self.scheduler.window = self._window.size
+            self._shares.window = self._window.size
             self.scheduler.finish(spec.stream_id)
             self._waiting(lane)
             self._stop_when_over()
@@ -189,15 +196,23 @@ class Pipeline:
         if self.scheduler.in_flight == 0 and all(lane.is_over for lane in self.lanes.values()):
             self.stop()
 
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            now_ns = time.monotonic_ns()
+            for lane in self.lanes.values():
+                lane.watch(now_ns)
+
     async def _stop_lanes(self) -> None:
+        deadline_s = time.monotonic() + _LEAVE_S
         for lane in self.lanes.values():
             lane.stop()
         for lane in self.lanes.values():
-            await asyncio.to_thread(lane.join)
+            await asyncio.to_thread(lane.join, max(0.0, deadline_s - time.monotonic()))
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:
-    if not loop.is_closed():
+    with suppress(RuntimeError):  # a thread that was left behind ends after its loop
         loop.call_soon_threadsafe(callback, *arguments)
 
 

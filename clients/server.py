@@ -39,21 +39,24 @@ class EmbeddedServer:
 
     def start(self) -> None:
         """Start and wait until ready. Raises ConfigError when no tier is exported, and the launcher's errors."""
-        settings = self._settings
+        settings, runtime = self._settings, self._settings.triton.runtime
         folder = self._resources.enter_context(scratch())
         assembled = assemble(
             folder / "repository",
             settings.tiers,
-            runtime=settings.triton.runtime,
+            runtime=runtime,
             models_dir=settings.triton.models,
             max_batch=settings.system.max_batch_size,
             dynamic_batching=settings.optimization.enable_dynamic_batching,
             precision=settings.triton.precision,
         )
         for tier in assembled.missing:
-            log.warning("%s is not exported; export it with: %s", tier, export_command(tier))
+            log.warning("%s is not exported; export it with: %s", tier, export_command(tier, runtime))
+        for warning in assembled.warnings:
+            log.warning("%s", warning)
         for tier in _absent(settings, assembled):
-            log.info("%s is not exported, and not asked for; export it with: %s", tier, export_command(tier))
+            command = export_command(tier, runtime)
+            log.info("%s is not exported, and not asked for; export it with: %s", tier, command)
         log_file = settings.triton.log or _DEFAULT_LOG
         timeout_s = settings.triton.ready_timeout_s
         self._server = TritonServer(assembled.path, ready_timeout_s=timeout_s, log=log_file)

@@ -54,7 +54,10 @@ SKIPPED = tuple(verdict for verdict in Verdict if verdict is not Verdict.INFERRE
 
 @dataclass(frozen=True, slots=True)
 class CameraReport:
-    """One camera's share of the summary."""
+    """One camera's share of the summary. `states` counts how often each state was entered.
+
+    `packets_skipped` were not decoded, because the decoder lagged behind a live camera.
+    """
 
     stream_id: str
     state: str
@@ -64,13 +67,19 @@ class CameraReport:
     objects: int
     ages: Histogram
     longest_gap_s: float | None
+    states: dict[str, int] = field(default_factory=dict)
+    last_problem: str | None = None
+    packets_skipped: int = 0
 
     def as_json(self, seconds: float) -> dict[str, Any]:
         """Plain values, `seconds` being the length of the run."""
         inferences = self.verdicts.get(Verdict.INFERRED, 0)
         return {
             "state": self.state,
+            "states": self.states,
+            "last_problem": self.last_problem,
             "tier": self.tier.value,
+            "packets_skipped": self.packets_skipped,
             "frames_decoded": self.decoded,
             "frames_skipped": {verdict.value: self.verdicts.get(verdict, 0) for verdict in SKIPPED},
             "inferences": inferences,
@@ -83,7 +92,7 @@ class CameraReport:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The whole run. `errors` counts failed requests and failed cameras."""
+    """The whole run. `errors` counts failed requests, and cameras that failed or were lost and did not return."""
 
     seconds: float
     cameras: tuple[CameraReport, ...]

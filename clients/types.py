@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,21 +140,33 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """How a live camera is opened: RTSP's transport, and how long to wait for an answer and for the next packet."""
+
+    transport: Literal["tcp", "udp"] = "tcp"
+    open_timeout_s: float = 10.0
+    read_timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class StreamSpec:
     """One camera as the pipeline needs it; the defaults come from the configuration.
 
-    `max_fps` bounds how often it is inferred, `weight` its share when there is too little for all,
-    `max_age_ms` how old a frame may be when its turn comes.
+    `source` is what was written, `${NAME}` and passwords included, so it is never printed. `max_fps` bounds how often
+    it is inferred, `min_fps` is kept before others get more than theirs, `weight` is its share when there is too little
+    for all, `max_age_ms` how old a frame may be when its turn comes.
     """
 
     stream_id: str
-    source: str
+    source: str = field(repr=False)
     max_fps: float = 25.0
+    min_fps: float = 0.0
     weight: float = 1.0
     max_age_ms: float = 500.0
     tier: Tier = Tier.N
     thresholds: Thresholds = Thresholds()
     loop: bool = False
+    live: LiveOptions = LiveOptions()
 
     def __post_init__(self) -> None:
         if _STREAM_ID.fullmatch(self.stream_id) is None:
@@ -165,9 +177,15 @@ class StreamSpec:
             ("max_fps", self.max_fps),
             ("weight", self.weight),
             ("max_age_ms", self.max_age_ms),
+            ("open_timeout_s", self.live.open_timeout_s),
+            ("read_timeout_s", self.live.read_timeout_s),
         ):
             if not value > 0:
                 raise ValueError(f"{self.stream_id}: {name} must be positive, got {value}")
+        if not 0 <= self.min_fps <= self.max_fps:
+            raise ValueError(
+                f"{self.stream_id}: min_fps must lie in 0..max_fps ({self.max_fps:g}), got {self.min_fps:g}"
+            )
 
 
 def parse_tier(name: str) -> Tier:

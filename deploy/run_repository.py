@@ -12,14 +12,18 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from clients.errors import ConfigError
 from clients.types import Canvas, Tier
+from deploy.plans import check_plans
 from export.spec import DECODE, POSTPROCESS, engine_name, jpeg_name
+
+if TYPE_CHECKING:
+    from export.status import Here
 
 REPOSITORY = Path(__file__).resolve().parents[1] / "model_repository"
 RuntimeName = Literal["openvino", "tensorrt"]
@@ -31,11 +35,12 @@ _VERSION = "1"
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """A run repository at `path`: the tiers in it, and those wanted but not exported."""
+    """A run repository at `path`: the tiers in it, those wanted but not exported, and what is odd about a plan."""
 
     present: tuple[Tier, ...]
     missing: tuple[Tier, ...]
     path: Path
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +62,16 @@ class _Sources:
     def config(self, group: str, model: str) -> Path:
         return self.repository / group / model / "config.pbtxt"
 
+    def command(self, tier: Tier) -> str:
+        return export_command(tier, self.runtime)
+
     def model_file(self, model: str) -> Path:
         return self.models / model / _VERSION / MODEL_FILES[self.runtime]
 
 
-def export_command(tier: Tier) -> str:
-    """What to type to export a tier that is missing."""
-    return f"python -m export {tier.value}"
+def export_command(tier: Tier, runtime: RuntimeName = "openvino") -> str:
+    """What to type to have a tier that is missing; a plan is built from an export, on the card."""
+    return f"python -m export {'build ' if runtime == 'tensorrt' else ''}{tier.value}"
 
 
 def exported_tiers(runtime: RuntimeName, models_dir: Path) -> tuple[Tier, ...]:
@@ -93,15 +101,17 @@ def assemble(
     dynamic_batching: bool = True,
     precision: str | None = None,
     threads: int | None = None,
+    machine: Here | None = None,
 ) -> Assembled:
     """Fill `target` (made here, else empty) with the tiers that have been exported, their ensembles and helpers.
 
     `max_batch` caps every model's batch; `precision` and `threads` (0: all cores) are for the openvino runtime, None
     keeps what is committed, precision "auto" is what this CPU does best. The ensembles carry the parameters `labels`
-    (JSON list), `canvas` and `precision`.
+    (JSON list), `canvas` and `precision`. For the tensorrt runtime, plans are compared with `machine` (None: this
+    one) and their ONNX files, and what is odd but can be loaded is told in `warnings`.
 
     Raises ConfigError: no tier exported, a value out of range, a broken configuration, labels missing, an engine
-    exported for another canvas, a target that is not empty or cannot be written.
+    exported for another canvas, a plan that cannot be loaded here, a target that is not empty or cannot be written.
     """
     _check(tiers, runtime, max_batch, precision, threads)
     precision = cpu_precision() if precision == "auto" else precision
@@ -109,6 +119,7 @@ def assemble(
     wanted = tuple(tier for tier in Tier if tier in tiers)
     present = tuple(tier for tier in wanted if tier in exported_tiers(runtime, sources.models))
     _check_exported(sources, wanted, present)
+    warnings = _check_plans(sources, present, machine) if runtime == "tensorrt" else ()
     try:
         target.mkdir(parents=True, exist_ok=True)
         if next(target.iterdir(), None) is not None:
@@ -116,7 +127,7 @@ def assemble(
         _fill(target, sources, present, _Changes(max_batch, dynamic_batching, precision, threads))
     except OSError as error:
         raise ConfigError(f"{error.filename or target}: {error.strerror or error}") from error
-    return Assembled(present, tuple(tier for tier in wanted if tier not in present), target)
+    return Assembled(present, tuple(tier for tier in wanted if tier not in present), target, warnings)
 
 
 def _check(
@@ -135,12 +146,18 @@ def _check(
 
 
 def _check_exported(sources: _Sources, wanted: Iterable[Tier], present: Sequence[Tier]) -> None:
-    commands = " or ".join(f"`{export_command(tier)}`" for tier in (present or wanted))
+    commands = " or ".join(f"`{sources.command(tier)}`" for tier in (present or wanted))
     if not present:
         names = ", ".join(tier.value for tier in wanted)
         raise ConfigError(f"{sources.models}: none of the wanted models ({names}) is exported; run {commands}")
     if not (file := sources.model_file(POSTPROCESS)).is_file():
         raise ConfigError(f"{file}: no such file, and every tier needs it; run {commands}")
+
+
+def _check_plans(sources: _Sources, present: Sequence[Tier], machine: Here | None) -> tuple[str, ...]:
+    name = engine_name(present[0])
+    shape = _shape(_read(sources.config(sources.runtime, name), name))
+    return check_plans(present, shape, sources.repository / "openvino", sources.models, machine)
 
 
 def _fill(target: Path, sources: _Sources, present: Sequence[Tier], changes: _Changes) -> None:
@@ -175,18 +192,17 @@ def _place_exported(target: Path, sources: _Sources, name: str, changes: _Change
 
 def _ensemble_parameters(sources: _Sources, tier: Tier, engine: Any) -> dict[str, str]:
     folder = sources.models / engine_name(tier)
-    rows, columns = engine.input[0].dims
-    canvas = str(Canvas(columns, rows * 2 // 3))
-    sidecar = _sidecar(folder / "export.json")
-    for name, expected in (("canvas", canvas), ("top_k", engine.output[0].dims[0])):
+    canvas, top_k = _shape(engine)
+    sidecar = _sidecar(folder / "export.json") | _sidecar(folder / "plan.json")  # a plan has no export.json of its own
+    for name, expected in (("canvas", str(canvas)), ("top_k", top_k)):
         if (exported := sidecar.get(name, expected)) != expected:
             raise ConfigError(
                 f"{folder}: exported with {name} {exported}, the model repository expects {expected}; "
                 f"export it again with `{export_command(tier)}`"
             )
     return {
-        "labels": json.dumps(_labels(folder / "labels.txt", tier)),
-        "canvas": canvas,
+        "labels": json.dumps(_labels(folder / "labels.txt", sources.command(tier))),
+        "canvas": str(canvas),
         "precision": _precision(engine, str(sidecar.get("precision", "unknown"))),
     }
 
@@ -197,15 +213,21 @@ def _precision(engine: Any, exported: str) -> str:
     return exported if exported in ("int8", "fp16") or not arithmetic else arithmetic
 
 
-def _labels(file: Path, tier: Tier) -> list[str]:
+def _shape(engine: Any) -> tuple[Canvas, int]:
+    """The canvas and top-k that an engine's configuration is for."""
+    rows, columns = engine.input[0].dims
+    return Canvas(columns, rows * 2 // 3), int(engine.output[0].dims[0])
+
+
+def _labels(file: Path, command: str) -> list[str]:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{file}: the class names cannot be read ({reason}); run `{export_command(tier)}`") from error
+        raise ConfigError(f"{file}: the class names cannot be read ({reason}); run `{command}`") from error
     labels = [line.strip() for line in text.splitlines() if line.strip()]
     if not labels:
-        raise ConfigError(f"{file}: expected one class name per line, found none; run `{export_command(tier)}`")
+        raise ConfigError(f"{file}: expected one class name per line, found none; run `{command}`")
     return labels
 
 

@@ -68,7 +68,7 @@ def _serve(options: argparse.Namespace) -> None:
             precision=wanted.precision,
             threads=wanted.threads,
         )
-        _tell_tiers(assembled)
+        _tell_tiers(assembled, wanted.runtime)
         with TritonServer(
             assembled.path,
             environment=options.environment,
@@ -84,10 +84,12 @@ def _serve(options: argparse.Namespace) -> None:
             raise ServerExited(f"Triton ended by itself with code {server.exit_code}; its log says why")
 
 
-def _tell_tiers(assembled: Assembled) -> None:
+def _tell_tiers(assembled: Assembled, runtime: RuntimeName) -> None:
     print(f"running: {', '.join(assembled.present)}", file=sys.stderr)
     for tier in assembled.missing:
-        print(f"missing: {tier} is not exported; run `{export_command(tier)}`", file=sys.stderr)
+        print(f"missing: {tier} is not exported; run `{export_command(tier, runtime)}`", file=sys.stderr)
+    for warning in assembled.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _tell_ready(server: TritonServer, assembled: Assembled) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `python -m export configs` and `python -m export yolo12n`.
+"""The command line: `python -m export yolo12n yolo12m` and the commands beside it.
 
 torch is imported only where weights are turned into ONNX, so `configs` runs without it.
 """
@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +22,21 @@ from export.calibration import DEMO, calibration_canvases
 from export.errors import ExportError, NoCard
 from export.spec import POSTPROCESS, Spec, engine_name
 from export.to_engine import compute_capability
+from export.versions import check_serving, library_version
 
+_MODELS = "models"
+_COMMANDS = (_MODELS, "configs", "verify", "build", "status", "evaluate")
 _DEMO_CLIPS = Path("demo/clips")
 _DEMO_WEIGHTS = Path("demo/weights/yolo12n.pt")
+_PROFILES = Path(__file__).resolve().parent.parent / "loadtest" / "gpus"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. An error that the user can cause is one line on stderr."""
-    arguments = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] not in (*_COMMANDS, "-h", "--help"):
+        words.insert(0, _MODELS)  # models and their options need no command's name
+    arguments = _parser().parse_args(words)
     try:
         spec = Spec(canvas=Canvas.parse(arguments.canvas), top_k=arguments.top_k)
         if arguments.command == "configs":
@@ -44,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _evaluate(spec, arguments)
         if arguments.command in measurements.COMMANDS:
             return measurements.run(spec, arguments)
-        return _model(spec, arguments)
+        return _models(spec, arguments)
     except NoCard as error:
         _say(str(error))
         return 3
@@ -62,21 +69,55 @@ def _configs(spec: Spec, *, check: bool, repository: Path) -> int:
     return 1 if check and changed else 0
 
 
-def _model(spec: Spec, arguments: argparse.Namespace) -> int:
-    from export.to_onnx import export_tier  # torch and ultralytics: seconds to import
+def _models(spec: Spec, arguments: argparse.Namespace) -> int:
+    from export.to_onnx import Order, export_tier  # torch and ultralytics: seconds to import
 
-    report = export_tier(
-        Tier(arguments.command),
-        spec,
-        weights_path=arguments.weights,
-        out=arguments.out,
-        random=arguments.random,
-        precision=arguments.precision,
-        calibration=_calibration(spec, arguments),
-    )
+    if arguments.precision is None:
+        arguments.precision = "fp32" if arguments.runtime == "openvino" else "fp16"
+    tiers = [Tier(name) for name in dict.fromkeys(arguments.models)]
+    files = [_checkpoint(arguments.weights, tier, alone=len(tiers) == 1) for tier in tiers]
+    calibration = _calibration(spec, arguments)
+    reports = []
+    for tier, file in zip(tiers, files, strict=True):
+        gate = _gate(arguments, tier, file)
+        order = Order(file, arguments.out, arguments.random, arguments.precision, calibration, gate, arguments.force)
+        reports.append(export_tier(tier, spec, order))
     _follow(spec, arguments.out)
+    report: dict[str, Any] = {"models": reports}
+    if arguments.runtime == "tensorrt":
+        plans = _Plans(arguments.out, configs.REPOSITORY / "tensorrt", _PROFILES, arguments.force)
+        report["plans"] = _built(spec, tiers, plans, arguments.calibration or DEMO, None)
     sys.stdout.write(json.dumps(report) + "\n")
     return 0
+
+
+def _checkpoint(weights: Path | None, tier: Tier, *, alone: bool) -> Path | None:
+    """The file of `--weights` for one tier: the file itself, or `yolo12n.pt` of a folder; None: the official one."""
+    if weights is None:
+        return None
+    if weights.is_dir():
+        return weights / f"{tier.value}.pt"
+    if not alone:
+        raise ExportError(f"--weights {weights}: expected a folder with {tier.value}.pt for several models, got a file")
+    return weights
+
+
+def _gate(arguments: argparse.Namespace, tier: Tier, weights: Path | None) -> Any:
+    """What a converted engine is measured on: `--data`, the demo's clips for the demo's weights, or nothing, said."""
+    if arguments.precision == "fp32" or arguments.random:
+        return None
+    from export.evaluate import parse_limits
+    from export.gate import Gate
+    from export.labelled import render_demo
+
+    data = arguments.data
+    if data is None and weights is not None and weights.resolve().parent == _DEMO_WEIGHTS.parent.resolve():
+        data = _DEMO_CLIPS
+        render_demo(data)
+    if data is None:
+        _say(f"{tier.value}: accuracy is not measured, for want of labelled pictures: name a COCO folder with --data")
+        return None
+    return Gate(data, arguments.pictures, parse_limits(arguments.max_drop))
 
 
 def _calibration(spec: Spec, arguments: argparse.Namespace) -> NDArray[np.uint8] | None:
@@ -107,12 +148,31 @@ def _verify(spec: Spec, arguments: argparse.Namespace) -> int:
 
 
 def _build(spec: Spec, arguments: argparse.Namespace) -> int:
-    from export.plan import build_plans  # onnx: not needed by the other commands
-
-    names = [*(engine_name(Tier(name)) for name in arguments.models), POSTPROCESS]
-    report = build_plans(names, spec, arguments.onnx, arguments.out)
+    tiers = [Tier(name) for name in arguments.models]
+    plans = _Plans(arguments.onnx, arguments.out, arguments.profiles, arguments.force)
+    report = _built(spec, tiers, plans, arguments.pictures, arguments.serving_version)
     sys.stdout.write(json.dumps(report) + "\n")
     return 0
+
+
+class _Plans(NamedTuple):
+    """Folders that plans are built from, written to, and measured into; whether what is up to date is built again."""
+
+    onnx: Path
+    out: Path
+    profiles: Path
+    force: bool
+
+
+def _built(spec: Spec, tiers: list[Tier], plans: _Plans, pictures: str, serving: str | None) -> dict[str, Any]:
+    from export.on_card import TheCard
+    from export.plan import Job, build_plans  # onnx: not needed by the other commands
+
+    machine = TheCard()
+    check_serving(machine.tensorrt, serving or library_version())
+    frames = None if pictures == "none" else calibration_canvases(pictures, spec.canvas, 8)
+    job = Job(spec, plans.onnx, plans.out, plans.profiles, frames, plans.force)
+    return build_plans(machine, [*(engine_name(tier) for tier in tiers), POSTPROCESS], job)
 
 
 def _status(spec: Spec, arguments: argparse.Namespace) -> int:
@@ -146,23 +206,24 @@ def _evaluate(spec: Spec, arguments: argparse.Namespace) -> int:
     demo = arguments.data is None
     if demo:
         render_demo(_DEMO_CLIPS)
-    request = evaluate.Request(
-        Tier(arguments.model),
-        arguments.weights or (_DEMO_WEIGHTS if demo else None),
-        arguments.data or _DEMO_CLIPS,
-        evaluate.parse_variants(arguments.variants),
-        arguments.calibration,
-        arguments.pictures,
-    )
+    weights, data = arguments.weights or (_DEMO_WEIGHTS if demo else None), arguments.data or _DEMO_CLIPS
+    reference = evaluate.Reference(Tier(arguments.model), weights, data, arguments.pictures)
+    variants = evaluate.parse_variants(arguments.variants)
     limits = evaluate.parse_limits(arguments.max_drop)
     with bars() as bar:
         task = bar.add_task("accuracy", total=None)
-        scores = evaluate.evaluate(spec, request, lambda done, of: bar.update(task, completed=done, total=of))
+        scores = evaluate.evaluate(
+            spec,
+            reference,
+            variants,
+            arguments.calibration,
+            lambda done, of: bar.update(task, completed=done, total=of),
+        )
     report = evaluate.Report(scores, limits)
     sys.stderr.write(report.table())
     for failure in report.failures():
         _say(failure)
-    sys.stdout.write(json.dumps(report.as_json() | {"model": arguments.model, "data": str(request.data)}) + "\n")
+    sys.stdout.write(json.dumps(report.as_json() | {"model": arguments.model, "data": str(data)}) + "\n")
     return int(bool(report.failures()))
 
 
@@ -209,21 +270,46 @@ def _parser() -> argparse.ArgumentParser:
     _add_status(commands)
     _add_evaluate(commands, shape)
     measurements.add(commands, shape)
-    for tier in Tier:
-        text = f"export {tier.value}: its engine and the shared postprocess, as ONNX for every runtime"
-        model = commands.add_parser(tier.value, parents=[shape], help=text, description=text)
-        source = model.add_mutually_exclusive_group()
-        source.add_argument("--weights", type=Path, help=f"a checkpoint of {tier.value} (default: the official one)")
-        source.add_argument("--random", action="store_true", help="random weights, 4 classes: speed only, no accuracy")
-        model.add_argument(
-            "--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="of the engine (default %(default)s)"
-        )
-        text = "pictures to find the ranges of fp16 and int8 on: a folder, a video, or `demo` (default for fp16)"
-        model.add_argument("--calibration", metavar="SOURCE", help=text)
-        model.add_argument(
-            "--out", type=Path, default=configs.REPOSITORY / "openvino", help="models folder (default %(default)s)"
-        )
+    _add_models(commands, shape)
     return parser
+
+
+def _add_models(commands: Any, shape: argparse.ArgumentParser) -> None:
+    text = "export models, `python -m export yolo12n yolo12m` for short: engines and the shared postprocess, as ONNX"
+    models = commands.add_parser(_MODELS, parents=[shape], help=text, description=text)
+    models.add_argument("models", nargs="+", type=_tier, metavar="MODEL", help=", ".join(Tier))
+    source = models.add_mutually_exclusive_group()
+    text = "a checkpoint, or for several models a folder of yolo12n.pt ... (default: the official ones, downloaded)"
+    source.add_argument("--weights", type=Path, help=text)
+    source.add_argument("--random", action="store_true", help="random weights, 4 classes: speed only, no accuracy")
+    text = (
+        "what will run them: openvino (CPU), or tensorrt, which builds the plans too, on the card (default %(default)s)"
+    )
+    models.add_argument("--runtime", choices=("openvino", "tensorrt"), default="openvino", help=text)
+    text = "of the engines (default: fp32 for openvino, fp16 for tensorrt)"
+    models.add_argument("--precision", choices=("fp32", "fp16", "int8"), help=text)
+    text = "pictures to find the ranges of fp16 and int8 on: a folder, a video, or `demo` (default for fp16)"
+    models.add_argument("--calibration", metavar="SOURCE", help=text)
+    folder = configs.REPOSITORY / "openvino"
+    models.add_argument(
+        "--out", type=Path, default=folder, help="models folder for the ONNX files (default %(default)s)"
+    )
+    models.add_argument("--force", action="store_true", help="export again what is up to date")
+    _add_accuracy(models, "labelled pictures that fp16 and int8 must pass on (default: the demo's, for its weights)")
+
+
+def _tier(text: str) -> str:
+    if text not in list(Tier):
+        commands = ", ".join(_COMMANDS[1:])
+        raise argparse.ArgumentTypeError(f"expected {', '.join(Tier)}, or a command ({commands}), got {text!r}")
+    return text
+
+
+def _add_accuracy(command: argparse.ArgumentParser, data: str) -> None:
+    command.add_argument("--data", type=Path, metavar="FOLDER", help=f"in COCO format, or of rendered clips: {data}")
+    command.add_argument("--pictures", type=int, default=96, help="at most about so many (default %(default)s)")
+    text = "points of mAP50-95, one number for all or such as fp16=0.3,int8=1 (default fp32=0.3,fp16=0.3,int8=1)"
+    command.add_argument("--max-drop", default="", help=text)
 
 
 def _add_verify(commands: Any, shape: argparse.ArgumentParser) -> None:
@@ -242,6 +328,12 @@ def _add_build(commands: Any, shape: argparse.ArgumentParser) -> None:
     plans = commands.add_parser("build", parents=[shape], help=text, description=text)
     plans.add_argument("models", nargs="+", choices=[tier.value for tier in Tier], metavar="MODEL")
     _add_folders(plans, "written to")
+    plans.add_argument("--profiles", type=Path, default=_PROFILES, help="for data sheets (default %(default)s)")
+    text = "to compare plans with FP32 on: a folder, a video, `demo`, or `none` (default %(default)s)"
+    plans.add_argument("--pictures", default=DEMO, metavar="SOURCE", help=text)
+    plans.add_argument("--force", action="store_true", help="build what has not changed too")
+    text = "TensorRT of the server, checked before building (default: the libnvinfer that is installed here)"
+    plans.add_argument("--serving-version", metavar="X.Y.Z", help=text)
 
 
 def _add_status(commands: Any) -> None:
@@ -266,9 +358,6 @@ def _add_evaluate(commands: Any, shape: argparse.ArgumentParser) -> None:
         "model", nargs="?", default=models[0], choices=models, metavar="MODEL", help="default %(default)s"
     )
     gate.add_argument("--weights", type=Path, help="a checkpoint (default: the demo's on its clips, else the official)")
-    gate.add_argument("--data", type=Path, help="a folder in COCO format, or of rendered clips (default: the demo's)")
     gate.add_argument("--variants", default="fp32,fp16,int8", help="what to measure (default %(default)s)")
     gate.add_argument("--calibration", default=DEMO, metavar="SOURCE", help="as for an export (default %(default)s)")
-    gate.add_argument("--pictures", type=int, default=96, help="at most about so many (default %(default)s)")
-    text = "points of mAP50-95, one number for all or such as fp16=0.3,int8=1 (default fp32=0.3,fp16=0.3,int8=1)"
-    gate.add_argument("--max-drop", default="", help=text)
+    _add_accuracy(gate, "what is measured on (default: the demo's)")

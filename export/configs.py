@@ -85,8 +85,13 @@ def _served(model: s.Model, runtime: s.Runtime, queue: s.Queue, graphs: Sequence
     config["instance_group"] = [{"count": runtime.instances, "kind": Word(runtime.kind)}]
     config["dynamic_batching"] = _batching(queue)
     if runtime.cuda:
-        config["optimization"] = {"cuda": _cuda(model, graphs)}
-    config["model_warmup"] = [_warmup(model, batch) for batch in (1, model.max_batch)]
+        config["optimization"] = {
+            "input_pinned_memory": {"enable": True},
+            "output_pinned_memory": {"enable": True},
+            "cuda": _cuda(model, graphs),
+        }
+    warmed = graphs if runtime.cuda else (1, model.max_batch)
+    config["model_warmup"] = [_warmup(model, batch) for batch in warmed]
     if runtime.parameters:
         config["parameters"] = [{"key": k, "value": {"string_value": v}} for k, v in runtime.parameters]
     return config

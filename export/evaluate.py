@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,12 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What is to be measured: the weights (None: official), the labelled folder, which variants, on how much."""
+class Reference:
+    """What is measured against: the network of these weights (None: official) in PyTorch, on a labelled folder."""
 
     tier: Tier
     weights: Path | None
     data: Path
-    variants: tuple[Precision, ...]
-    calibration: str
     pictures: int
 
     def __post_init__(self) -> None:
@@ -64,21 +62,37 @@ class Request:
             raise ValueError(f"pictures must be at least 1, got {self.pictures}")
 
 
-def evaluate(spec: Spec, request: Request, progress: Callable[[int, int], None]) -> dict[str, Score]:
-    """Scores by variant, `pytorch` first; `progress` is told pictures done and in all. Raises ExportError."""
-    checkpoint = weights.chosen(request.tier, request.weights, untrained=False)
-    pictures = labelled_set(request.data, checkpoint.classes, spec.canvas, request.pictures)
-    predictors: dict[str, Predict] = {
-        _NAME: _torch(weights.chosen(request.tier, request.weights, untrained=False), spec)
-    }
+def evaluate(
+    spec: Spec,
+    reference: Reference,
+    variants: Sequence[Precision],
+    calibration: str,
+    progress: Callable[[int, int], None],
+) -> dict[str, Score]:
+    """Export each variant and measure it: see `measure`. `calibration` as for an export. Raises ExportError."""
+    checkpoint = weights.chosen(reference.tier, reference.weights, untrained=False)
     engine = engine_onnx(prepare(checkpoint.network), spec)
+    frames = None if set(variants) <= {"fp32"} else calibration_canvases(calibration, spec.canvas)
+    engines = {
+        variant: engine if variant == "fp32" or frames is None else converted(engine, variant, frames)[0]
+        for variant in variants
+    }
+    return measure(spec, reference, engines, progress)
+
+
+def measure(
+    spec: Spec, reference: Reference, engines: Mapping[Precision, bytes], progress: Callable[[int, int], None]
+) -> dict[str, Score]:
+    """Scores of these ONNX engines by variant, `pytorch` first; `progress` is told pictures done and in all.
+
+    Raises ExportError: unusable weights or labels.
+    """
+    checkpoint = weights.chosen(reference.tier, reference.weights, untrained=False)
+    pictures = labelled_set(reference.data, checkpoint.classes, spec.canvas, reference.pictures)
     post = postprocess_onnx(spec)
-    for variant in request.variants:
-        model = engine
-        if variant != "fp32":
-            frames = calibration_canvases(request.calibration, spec.canvas)
-            model, _ = converted(engine, variant, frames)
-        predictors[variant] = _onnx_runtime(model, post) if variant == "fp16" else served(model, post)
+    predictors: dict[str, Predict] = {_NAME: _torch(checkpoint, spec)}
+    for variant, engine in engines.items():
+        predictors[variant] = _onnx_runtime(engine, post) if variant == "fp16" else served(engine, post)
     return scores_of(pictures, predictors, progress)
 
 

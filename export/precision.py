@@ -14,7 +14,6 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -26,22 +25,12 @@ from onnx import helper, numpy_helper
 from export.attention_pattern import attentions
 from export.errors import ExportError
 from export.graph import HALF, value_types
+from export.parity import FP16, Difference, differences, reference
 from export.to_half import up_to_products
 from export.zero_points import unsigned
 
 Precision = Literal["fp32", "fp16", "int8"]
-BOX_P95_PX, SCORE = 0.05, 0.01  # what FP16 may differ from FP32
-_OBJECT = 0.25  # a candidate with at least this score is compared
 _FP16_PICTURES = 8  # AutoCast holds every tensor of every picture in memory
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Of objects from those of FP32: 95th percentile of the boxes in canvas pixels, largest score, how many objects."""
-
-    box_p95_px: float
-    score: float
-    objects: int
 
 
 def converted(model: bytes, precision: Precision, frames: NDArray[np.uint8]) -> tuple[bytes, Difference]:
@@ -61,10 +50,10 @@ def converted(model: bytes, precision: Precision, frames: NDArray[np.uint8]) -> 
 
 def check_fp16(found: Difference) -> None:
     """Raises ExportError when FP16 differs from FP32 by more than it may."""
-    if not (found.box_p95_px <= BOX_P95_PX and found.score <= SCORE):
+    if not FP16.hold(found):
         raise ExportError(
             f"FP16 differs from FP32 by {found.box_p95_px:.3f} px (95 % of boxes) and {found.score:.3f} (score); "
-            f"expected at most {BOX_P95_PX} and {SCORE}"
+            f"expected at most {FP16.box_p95_px} and {FP16.score}"
         )
 
 
@@ -99,23 +88,7 @@ def rounding(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def difference(full: onnx.ModelProto, other: onnx.ModelProto, frames: NDArray[np.uint8]) -> Difference:
     """How far `other` is from `full` through ONNX Runtime, on the objects that `full` sees in `frames`."""
-    boxes, scores = [0.0], [0.0]
-    for exact, rounded in zip(_run(full, frames), _run(rounding(other), frames), strict=True):
-        for row in exact[exact[:, 4] >= _OBJECT]:
-            distance = np.abs(rounded[:, :4] - row[:4]).max(axis=1)
-            off = np.abs(rounded[:, 4] - row[4]) + (rounded[:, 5] != row[5])
-            nearest = int((distance + 10 * off).argmin())
-            boxes.append(float(distance[nearest]))
-            scores.append(float(off[nearest]))
-    return Difference(float(np.percentile(boxes[1:] or boxes, 95)), max(scores), len(boxes) - 1)
-
-
-def _run(model: onnx.ModelProto, frames: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    for frame in frames:
-        yield session.run(["candidates"], {"frames": frame[None]})[0][0]
+    return differences(reference(full, frames), reference(rounding(other), frames))
 
 
 def _autocast(full: onnx.ModelProto, frames: NDArray[np.uint8]) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""OpenVINO with the options that the server compiles with: what is measured here is what is served.
+"""OpenVINO with the shapes and options that the server compiles with: what is measured here is what is served.
 
 The server itself (model_repository/openvino/model.py) runs in an environment of its own and cannot be imported here; a
 test compares the two.
@@ -18,8 +18,10 @@ def options(precision: str | None = None) -> dict[str, Any]:
 
 
 def compiled(model: bytes, precision: str | None = None) -> Any:
-    """An ONNX file on this CPU: a callable from inputs by name to outputs by name."""
+    """An ONNX file on this CPU, for a batch of one: a callable from inputs by name to outputs by name."""
     import openvino as ov
 
     core = ov.Core()
-    return core.compile_model(core.read_model(model), "CPU", options(precision))
+    read = core.read_model(model)
+    read.reshape({one.any_name: ov.PartialShape([1, *list(one.partial_shape)[1:]]) for one in read.inputs})
+    return core.compile_model(read, "CPU", options(precision))

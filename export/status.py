@@ -7,7 +7,6 @@ reason is a line with the command that mends it. Reads files and asks the driver
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,12 @@ from typing import Any
 
 from clients.types import Tier
 from export.errors import ExportError, NoCard
-from export.plan import Card, batches_of, tensorrt, the_card
+from export.machine import Card
+from export.on_card import tensorrt, the_card
 from export.publish import sha256
+from export.sidecar import batches_of, told_of
 from export.spec import POSTPROCESS, Spec, engine_name
+from export.versions import library_version, same_version
 
 _Compared = tuple[str, Any, Any]  # what, as the sidecar has it, as it is here
 
@@ -32,13 +34,17 @@ class Here:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One model's file. `flaws` say why it does not fit (none: it does), `mend` is the command that helps."""
+    """One model's file. `flaws` say why it does not fit (none: it does), `mend` is the command that helps.
+
+    `unloadable` are those of the flaws that keep Triton from loading it.
+    """
 
     model: str
     file: Path
     present: bool
     flaws: tuple[str, ...]
     mend: str
+    unloadable: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for the last line of stdout."""
@@ -47,12 +53,13 @@ class State:
 
 
 def here() -> Here:
-    """The GPU and the TensorRT of this machine, as far as there are any."""
-    card, version = None, None
+    """The GPU and the TensorRT of this machine, as far as there are any; a server's own library comes first."""
+    card, version = None, library_version()
     with contextlib.suppress(NoCard):  # said by whoever prints the states
         card = the_card()
-    with contextlib.suppress(NoCard):
-        version = str(tensorrt().__version__)
+    if version is None:
+        with contextlib.suppress(NoCard):
+            version = str(tensorrt().__version__)
     return Here(card, version)
 
 
@@ -65,25 +72,26 @@ def states(spec: Spec, onnx_folder: Path, plan_folder: Path, machine: Here) -> I
         yield _onnx_state(engine_name(tier), tier, spec, onnx_folder)
     names = {engine_name(tier): tier for tier in Tier} | {POSTPROCESS: Tier.N}
     for name, tier in names.items():
-        yield _plan_state(name, tier, spec, onnx_folder, plan_folder, machine)
+        yield plan_state(name, tier, spec, onnx_folder, plan_folder, machine)
 
 
-def plan_flaws(told: dict[str, Any], name: str, spec: Spec, machine: Here) -> Iterator[str]:
-    """Why a plan with this `plan.json` does not fit the repository, this card or this TensorRT."""
-    compared: list[_Compared] = [
-        ("batches up to", told.get("batches", {}).get("largest"), batches_of(name, spec).largest)
-    ]
+def plan_flaws(told: dict[str, Any], name: str, spec: Spec, machine: Here) -> Iterator[tuple[str, bool]]:
+    """Why a plan with this `plan.json` does not fit the repository, card or TensorRT; True: it cannot be loaded."""
+    built, wanted = told.get("batches", {}).get("largest"), batches_of(name, spec).largest
+    too_small = not isinstance(built, int) or built < wanted
+    yield from _marked([("batches up to", built, wanted)], unloadable=too_small)
     if "canvas" in told:  # the postprocess model's export says nothing of it
-        compared += _shape(told, spec)
+        yield from _marked(_shape(told, spec), unloadable=True)
     if machine.card is not None:
         major, minor = machine.card.sm
-        compared += [
-            ("GPU", told.get("gpu"), machine.card.name),
-            ("compute capability", told.get("sm"), f"{major}.{minor}"),
-        ]
-    if machine.tensorrt is not None:
-        compared.append(("TensorRT", told.get("tensorrt"), machine.tensorrt))
-    yield from _differing("built", compared)
+        yield from _marked([("GPU", told.get("gpu"), machine.card.name)], unloadable=False)
+        yield from _marked([("compute capability", told.get("sm"), f"{major}.{minor}")], unloadable=True)
+    if machine.tensorrt is not None and not same_version(str(told.get("tensorrt")), machine.tensorrt):
+        yield from _marked([("TensorRT", told.get("tensorrt"), machine.tensorrt)], unloadable=True)
+
+
+def _marked(compared: list[_Compared], *, unloadable: bool) -> Iterator[tuple[str, bool]]:
+    return ((flaw, unloadable) for flaw in _differing("built", compared))
 
 
 def _shape(told: dict[str, Any], spec: Spec) -> list[_Compared]:
@@ -101,7 +109,7 @@ def _onnx_state(name: str, tier: Tier, spec: Spec, folder: Path) -> State:
     mend = f"python -m export {tier.value}"
     if not file.is_file():
         return State(name, file, False, (), mend)
-    told = _told(sidecar)
+    told = told_of(sidecar)
     flaws = []
     if told is None:
         flaws.append(f"{sidecar.name} is missing, so nothing says what it was exported from")
@@ -112,12 +120,13 @@ def _onnx_state(name: str, tier: Tier, spec: Spec, folder: Path) -> State:
     return State(name, file, True, tuple(flaws), mend)
 
 
-def _plan_state(name: str, tier: Tier, spec: Spec, onnx_folder: Path, folder: Path, machine: Here) -> State:
+def plan_state(name: str, tier: Tier, spec: Spec, onnx_folder: Path, folder: Path, machine: Here) -> State:
+    """One plan, `tier` being what its command builds. Raises ExportError as `states` does."""
     file, sidecar = folder / name / "1" / "model.plan", folder / name / "plan.json"
     mend = f"python -m export build {tier.value}"
     if not file.is_file():
         return State(name, file, False, (), mend)
-    told = _told(sidecar)
+    told = told_of(sidecar)
     if told is None:
         return State(name, file, True, (f"{sidecar.name} is missing, so nothing says what built it",), mend)
     flaws = []
@@ -126,19 +135,9 @@ def _plan_state(name: str, tier: Tier, spec: Spec, onnx_folder: Path, folder: Pa
     source = onnx_folder / name / "1" / "model.onnx"
     if source.is_file() and told.get("onnx_sha256") != sha256(_read(source)):
         flaws.append(f"built from another ONNX file than {source}")
-    return State(name, file, True, (*flaws, *plan_flaws(told, name, spec, machine)), mend)
-
-
-def _told(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        told = json.loads(_read(path))
-    except ValueError as error:
-        raise ExportError(f"{path}: expected JSON, got something else ({error})") from error
-    if not isinstance(told, dict):
-        raise ExportError(f"{path}: expected a JSON object, got a {type(told).__name__}")
-    return told
+    found = list(plan_flaws(told, name, spec, machine))
+    flaws += [flaw for flaw, _ in found]
+    return State(name, file, True, tuple(flaws), mend, tuple(flaw for flaw, unloadable in found if unloadable))
 
 
 def _read(path: Path) -> bytes:

@@ -10,12 +10,13 @@ import json
 import platform
 import sys
 import tempfile
+import time
 import warnings
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -32,7 +33,11 @@ from export.errors import ExportError
 from export.postprocess import STEPS, Postprocess
 from export.precision import Precision, converted
 from export.publish import publish, sha256
+from export.resume import fingerprint, kept
 from export.spec import POSTPROCESS, Spec, Tensor, engine_name
+
+if TYPE_CHECKING:
+    from export.gate import Gate  # it measures with this module
 
 OPSET = 19
 _HALF_FROM = 1024  # weights with at least this many values are stored in half precision
@@ -44,55 +49,90 @@ _STATED: dict[Precision, dict[str, Any]] = {  # in the sidecar
 _SCORE_TOLERANCE, _BOX_TOLERANCE_PX = 1e-3, 0.1  # ONNX Runtime against torch, both FP32
 
 
-def export_tier(
-    tier: Tier,
-    spec: Spec,
-    *,
-    weights_path: Path | None,
-    out: Path,
-    random: bool,
-    precision: Precision = "fp32",
-    calibration: NDArray[np.uint8] | None = None,
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What one tier is to be exported to. `calibration`: canvases [n, H * 3 / 2, W], for a precision other than FP32.
+
+    `weights` None is the official file, `random` an untrained network. `gate` measures a converted engine.
+    """
+
+    weights: Path | None
+    out: Path
+    random: bool = False
+    precision: Precision = "fp32"
+    calibration: NDArray[np.uint8] | None = None
+    gate: Gate | None = None
+    force: bool = False
+
+
+def export_tier(tier: Tier, spec: Spec, order: Order) -> dict[str, Any]:
     """Write engine and postprocess below `out`, whole or not at all; returns what was written and measured.
 
-    `calibration`: canvases [n, H * 3 / 2, W] that a precision other than FP32 needs. Raises ExportError: unusable
-    weights, an ONNX file that does not compute what torch computes, or a conversion that fails.
+    What would come out the same is left as it is (`"repeated": false`) unless `force`. Raises ExportError: unusable
+    weights, an ONNX file that does not compute what torch computes, a conversion that fails or loses too much.
     """
-    checkpoint = weights.chosen(tier, weights_path, untrained=random)
+    started = time.monotonic()
+    folder, post_path = order.out / engine_name(tier), order.out / POSTPROCESS / "1" / "model.onnx"
+    paths = folder / "export.json", folder / "1" / "model.onnx", post_path
+    checkpoint = weights.chosen(tier, order.weights, untrained=order.random)
+    inputs = _fingerprint(tier, spec, order, checkpoint.path)
+    there = None if order.force else kept(paths[0], inputs, *paths[1:])
+    if there is not None:
+        _say(f"{tier.value}: up to date in {folder}; --force exports it again")
+        return {**there, "out": str(folder), "repeated": False}
     _say(f"{tier.value}: {len(checkpoint.classes)} classes, canvas {spec.canvas}, top {spec.top_k}")
-    network = prepare(checkpoint.network)
-    picture = torch.rand(1, 3, spec.canvas.height, spec.canvas.width, generator=torch.Generator().manual_seed(0))
-    difference = attention_difference(network, picture)
-    _say(f"{count_attention(network)} attention blocks rewritten, largest difference {difference:g}")
-    engine, stated = engine_onnx(network, spec), dict(_STATED[precision])
-    if calibration is not None and precision != "fp32":
-        _say(f"{tier.value}: converting to {precision}, calibrated on {len(calibration)} pictures")
-        engine, found = converted(engine, precision, calibration)
-        stated |= {"calibration_pictures": len(calibration), "difference_from_fp32": asdict(found)}
+    engine, stated = _converted(tier, spec, order, checkpoint)
     post = postprocess_onnx(spec)
     sidecar = {
         "tier": tier.value,
+        "inputs_sha256": inputs,
         "sha256": {"onnx": sha256(engine), "weights": _weights_sha256(checkpoint.path)},
         "canvas": str(spec.canvas),
         "top_k": spec.top_k,
         "classes": list(checkpoint.classes),
         **stated,
-        "attention": {"blocks": count_attention(network), "largest_difference": difference},
         "postprocess": {"sha256": sha256(post), "steps": STEPS},
         "opset": OPSET,
         "tools": _tools(),
     }
-    folder = out / engine_name(tier)
-    publish(
-        {
-            folder / "1" / "model.onnx": engine,
-            out / POSTPROCESS / "1" / "model.onnx": post,
-            folder / "labels.txt": "".join(f"{name}\n" for name in checkpoint.classes).encode(),
-            folder / "export.json": (json.dumps(sidecar, indent=2) + "\n").encode(),
-        }
+    labels = "".join(f"{name}\n" for name in checkpoint.classes)
+    text = json.dumps(sidecar, indent=2) + "\n"
+    publish({paths[1]: engine, post_path: post, folder / "labels.txt": labels.encode(), paths[0]: text.encode()})
+    sizes = {"engine": len(engine), "postprocess": len(post)}
+    seconds = round(time.monotonic() - started, 1)
+    return {**sidecar, "out": str(folder), "bytes": sizes, "repeated": True, "seconds": seconds}
+
+
+def _converted(tier: Tier, spec: Spec, order: Order, checkpoint: weights.Checkpoint) -> tuple[bytes, dict[str, Any]]:
+    """The engine at the wished precision, and what the sidecar says of it."""
+    network = prepare(checkpoint.network)
+    picture = torch.rand(1, 3, spec.canvas.height, spec.canvas.width, generator=torch.Generator().manual_seed(0))
+    difference = attention_difference(network, picture)
+    blocks = count_attention(network)
+    _say(f"{tier.value}: {blocks} attention blocks rewritten, largest difference {difference:g}")
+    engine, stated = engine_onnx(network, spec), dict(_STATED[order.precision])
+    if order.calibration is not None and order.precision != "fp32":
+        _say(f"{tier.value}: converting to {order.precision}, calibrated on {len(order.calibration)} pictures")
+        engine, found = converted(engine, order.precision, order.calibration)
+        stated |= {"calibration_pictures": len(order.calibration), "difference_from_fp32": asdict(found)}
+        if order.gate is not None:
+            stated["accuracy"] = order.gate.check(spec, tier, order.weights, order.precision, engine)
+    return engine, {**stated, "attention": {"blocks": blocks, "largest_difference": difference}}
+
+
+def _fingerprint(tier: Tier, spec: Spec, order: Order, weights_file: Path | None) -> str:
+    frames, gate = order.calibration, order.gate
+    return fingerprint(
+        tier=tier.value,
+        weights=_weights_sha256(weights_file),
+        canvas=str(spec.canvas),
+        top_k=spec.top_k,
+        max_detections=spec.max_detections,
+        precision=order.precision,
+        calibration=None if frames is None else sha256(frames.tobytes()),
+        gate=None if gate is None else [str(gate.data), gate.pictures, gate.limits],
+        tools=_tools(),
     )
-    return {**sidecar, "out": str(folder), "bytes": {"engine": len(engine), "postprocess": len(post)}}
 
 
 def engine_onnx(network: Any, spec: Spec, *, stock_attention: bool = False) -> bytes:
@@ -196,7 +236,7 @@ def _weights_sha256(path: Path | None) -> str | None:
 
 
 def _tools() -> dict[str, str]:
-    return {name: version(name) for name in ("torch", "ultralytics", "onnx", "onnxruntime")} | {
+    return {name: version(name) for name in ("torch", "ultralytics", "onnx", "onnxruntime", "nvidia-modelopt")} | {
         "python": platform.python_version()
     }
 

@@ -19,6 +19,8 @@ from clients.types import Tier
 from demo.run import CLIP_S
 from deploy.run_repository import assemble
 from deploy.server import TritonServer
+from export.errors import NoCard
+from export.on_card import TheCard
 
 settings.register_profile("project", deadline=None, derandomize=True)  # a slow machine is no failure, nor is chance
 settings.load_profile("project")
@@ -30,6 +32,14 @@ MODELS = ROOT / "demo" / "weights"
 def anyio_backend() -> str:
     """gRPC's asyncio client runs on asyncio only."""
     return "asyncio"
+
+
+def has_card() -> bool:
+    """Whether TensorRT, CUDA's bindings and an NVIDIA GPU are here."""
+    try:
+        return bool(TheCard())
+    except NoCard:
+        return False
 
 
 def write_clip(

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from clients.config import Camera, Settings, load_settings, parse_settings
 from clients.errors import ConfigError
-from clients.types import Tier
+from clients.sources.address import Address, Kind
+from clients.types import LiveOptions, Tier
 
 ARTICLE = """
 system:       {max_streams: 50, target_fps: 25, max_batch_size: 16, min_batch_size: 4}
@@ -52,11 +53,12 @@ def test_defaults_flow_into_the_cameras_and_cameras_override_them(tmp_path: Path
     model: {default: yolo12x, confidence: 0.4, iou: 0.5}
     cameras:
       - {id: a, source: a.mp4}
-      - {id: b, source: b.mp4, max_fps: 3, weight: 2, max_age_ms: 90, model: n, confidence: 0.1, iou: 0.9, loop: true}
+      - {id: b, source: b.mp4, max_fps: 3, min_fps: 1.5, weight: 2, max_age_ms: 90, model: n, confidence: 0.1,
+         iou: 0.9, loop: true}
     """
     a, b = load_settings(written(tmp_path, text)).streams()
     assert (a.max_fps, a.tier, a.thresholds.score, a.thresholds.iou, a.loop) == (7, Tier.X, 0.4, 0.5, False)
-    assert (b.max_fps, b.weight, b.max_age_ms, b.tier) == (3, 2, 90, Tier.N)
+    assert (b.max_fps, b.min_fps, b.weight, b.max_age_ms, b.tier) == (3, 1.5, 2, 90, Tier.N)
     assert (b.thresholds.score, b.thresholds.iou, b.loop) == (0.1, 0.9, True)
 
 
@@ -85,6 +87,14 @@ MISTAKES = {
     "no camera": ("system: {}", r"cameras: the list is empty"),
     "empty camera list": ("cameras:", r"cameras: the list is empty"),
     "a camera twice": ("cameras: [{id: a, source: x}, {id: a, source: y}]", r"the id 'a' is used twice"),
+    "a minimum above the maximum": (
+        "cameras: [{id: a, source: x, max_fps: 2, min_fps: 3}]",
+        r"a: min_fps must lie in 0\.\.max_fps \(2\), got 3",
+    ),
+    "camera transport": ("cameras: [{id: a, source: x, transport: pigeon}]", r"transport: .*'tcp'.*got 'pigeon'"),
+    "camera timeout": ("cameras: [{id: a, source: x, open_timeout_s: 0}]", r"open_timeout_s: .*than 0, got 0"),
+    "camera patience": ("cameras: [{id: a, source: x, read_timeout_s: 999}]", r"read_timeout_s: .*300, got 999"),
+    "a bad source": ("cameras: [{id: a, source: 'ftp://x/y'}]", r"camera a: source: must be a path.*got ftp://"),
     "a bad camera id": ("cameras: [{id: 'a b', source: x}]", r"a camera id is 1 to 64 of .*got 'a b'"),
 }
 
@@ -141,6 +151,30 @@ def test_the_file_shows_the_defaults() -> None:
     """What config.yaml says for a key is what the code assumes without it."""
     content: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     assert parse_settings(content, origin="config.yaml") == Settings()
+
+
+def test_there_is_an_example_of_every_kind_of_source() -> None:
+    """The commented examples of config.yaml are cameras that could run: each kind, a login, a query, a pattern."""
+    text = (ROOT / "config.yaml").read_text(encoding="utf-8")
+    examples = [yaml.safe_load(line.removeprefix("# - ")) for line in text.splitlines() if line.startswith("# - {")]
+    settings = parse_settings({"cameras": examples}, origin="config.yaml")
+    addresses = [Address.parse(camera.source, {"CAM_PASSWORD": "x"}) for camera in settings.cameras]
+    assert {address.kind for address in addresses} == set(Kind)
+    sources = " ".join(camera.source for camera in settings.cameras)
+    for word in ("rtsp://", "rtsps://", "http://", "https://", "udp://", "/dev/video", "*", "${CAM_PASSWORD}", ".m3u8"):
+        assert word in sources
+
+
+def test_how_a_live_camera_is_opened_is_each_cameras_own(tmp_path: Path) -> None:
+    """Transport and timeouts reach the stream; left out they are TCP and ten seconds."""
+    text = """
+    cameras:
+      - {id: a, source: "rtsp://cam/1"}
+      - {id: b, source: "rtsp://cam/2", transport: udp, open_timeout_s: 3, read_timeout_s: 20.5}
+    """
+    a, b = load_settings(written(tmp_path, text)).streams()
+    assert a.live == LiveOptions("tcp", 10, 10)
+    assert b.live == LiveOptions("udp", 3, 20.5)
 
 
 def test_the_demo_needs_tier_n_only() -> None:

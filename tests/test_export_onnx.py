@@ -402,7 +402,7 @@ def test_an_export_is_whole_or_leaves_the_old_model(tmp_path: Path, capsys: pyte
     models = tmp_path / "models"
     arguments = ["yolo12n", "--random", "--canvas", "256x192", "--out", str(models)]
     assert cli.main(arguments) == 0
-    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (report,) = json.loads(capsys.readouterr().out.splitlines()[-1])["models"]
     sidecar = json.loads((models / "yolo12n_engine/export.json").read_text())
     data = (models / "yolo12n_engine/1/model.onnx").read_bytes()
     assert sidecar["sha256"]["onnx"] == report["sha256"]["onnx"] == to_onnx.sha256(data)

@@ -20,7 +20,8 @@ from export.attention_pattern import attentions
 from export.calibration import calibration_canvases
 from export.errors import ExportError
 from export.graph import computes_in_half, is_quantised
-from export.precision import Difference, check_fp16, converted, difference, in_fp32, rounding
+from export.parity import Difference
+from export.precision import check_fp16, converted, difference, in_fp32, rounding
 from export.to_engine import Batches, build
 from export.to_half import to_half
 from export.verify import FUSED_MARK
@@ -119,14 +120,22 @@ def test_weights_stored_in_half_precision_come_back(full: onnx.ModelProto, stree
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_the_command_states_the_precision(precision: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Weights to a converted engine: the sidecar and the JSON line name precision and calibration."""
+    """Weights to a converted engine: the sidecar and the JSON line name precision and calibration, and no accuracy.
+
+    Weights that are not the demo's have no labelled pictures, which is said.
+    """
+    own = tmp_path / "own.pt"
+    own.write_bytes(WEIGHTS.read_bytes())
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for index, picture in enumerate(moving_square(3)):
         cv2.imwrite(str(pictures / f"{index}.png"), picture)
-    command = ["yolo12n", "--weights", WEIGHTS, "--precision", precision, "--calibration", pictures, "--out", tmp_path]
+    command = ["yolo12n", "--weights", own, "--precision", precision, "--calibration", pictures, "--out", tmp_path]
     assert cli.main([str(word) for word in command]) == 0
-    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    out, err = capsys.readouterr()
+    (report,) = json.loads(out.splitlines()[-1])["models"]
+    assert "accuracy is not measured, for want of labelled pictures: name a COCO folder with --data" in err
+    assert "accuracy" not in report
     sidecar = json.loads((tmp_path / "yolo12n_engine" / "export.json").read_text())
     assert sidecar.items() <= report.items()
     assert sidecar["precision"] == {"fp16": "f16", "int8": "int8"}[precision]

@@ -11,7 +11,7 @@ from conftest import MODELS
 
 from clients.types import Tier
 from export import cli
-from export.plan import Card
+from export.machine import Card
 from export.publish import sha256
 from export.spec import POSTPROCESS, Spec, engine_name
 from export.status import Here, State, states

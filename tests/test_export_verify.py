@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 import tensorrt_rtx as trt
-from conftest import MODELS
+from conftest import MODELS, has_card
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
@@ -23,9 +23,9 @@ from demo.pictures import camera_pictures
 from demo.scenes import Purpose
 from export import cli
 from export.attention_pattern import attentions
-from export.errors import ExportError, NoCard
+from export.errors import ExportError
 from export.graph import computes_in_half, value_types
-from export.plan import fused_layers, tensorrt, the_card
+from export.on_card import fused_layers
 from export.to_engine import Batches, build
 from export.to_half import to_half
 from export.verify import FUSED_MARK
@@ -33,14 +33,6 @@ from export.verify import FUSED_MARK
 T4 = (7, 5)
 SERVED = MODELS / "yolo12n_engine" / "1" / "model.onnx"
 SMALL = ("--canvas", "256x192")  # a small canvas has the same network and compiles faster
-
-
-def has_card() -> bool:
-    """Whether TensorRT and an NVIDIA GPU are here."""
-    try:
-        return bool(tensorrt() and the_card())
-    except NoCard:
-        return False
 
 
 @pytest.fixture(scope="module")
@@ -363,7 +355,8 @@ def test_without_a_card_nothing_is_built(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.skipif(not has_card(), reason="needs an NVIDIA GPU and TensorRT")
 def test_the_card_builds_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """On the card: plans for engine and postprocess, each with a JSON that names the card and the ONNX file."""
-    code = cli.main(["build", "yolo12n", "--onnx", str(MODELS), "--out", str(tmp_path)])
+    folders = ["--onnx", str(MODELS), "--out", str(tmp_path), "--profiles", str(tmp_path / "gpus")]
+    code = cli.main(["build", "yolo12n", *folders])
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert code == 0
     for model in report["models"]:

@@ -67,6 +67,19 @@ def test_a_loop_goes_on_counting(clip: Path) -> None:
     assert np.allclose(np.diff([frame.media_time_s for frame in frames]), 0.04, atol=0.001)
 
 
+def test_several_files_are_one_camera(clip: Path, tmp_path: Path) -> None:
+    """One after another at one pace, again and again; index and media time go on, and a bad one costs itself only."""
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    paths = [clip, text, write_clip(tmp_path / "other.mp4", moving_square(25))]
+    frames = list(islice(FileSource("cam", paths, loop=True).frames(Clock().timing()), 160))
+    assert [frame.index for frame in frames] == list(range(160))
+    assert np.allclose(np.diff([frame.media_time_s for frame in frames]), 0.04, atol=0.001)
+    assert len(list(FileSource("cam", paths).frames(Clock().timing()))) == 75
+    with pytest.raises(SourceError, match="camera cam: none of 2 files could be played"):
+        list(FileSource("cam", [text, text], loop=True).frames(Clock().timing()))
+
+
 def test_a_late_decoder_shows_as_age(clip: Path) -> None:
     """When decoding takes half a second longer, the frame was still captured when its packet was due."""
     clock = Clock()

@@ -18,6 +18,7 @@ import psutil
 import pytest
 import yaml
 from conftest import MODELS, ROOT, demo_clip, moving_square, write_clip
+from live_servers import hangs, rtsp_server, tcp_server
 
 from clients.config import parse_settings
 from clients.fleet import in_flight_window, resolve_tier
@@ -170,10 +171,11 @@ def wait_for_lines(path: Path, count: int, process: subprocess.Popen[str]) -> No
 
 
 @contextmanager
-def running(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+def running(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
     """`python -m clients` in the background; killed when the test fails before it has ended."""
     command = [sys.executable, "-m", "clients", *map(str, arguments)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes, **options) as process:
         try:
             yield process
         finally:
@@ -249,6 +251,77 @@ def test_check_tells_good_from_bad(tmp_path: Path) -> None:
     wrong = clients("check", "--config", configured(tmp_path, system={"max_streems": 1}))
     one_clear_line(wrong, "max_streams")
     assert wrong.returncode == 2
+
+
+def test_check_asks_live_cameras_together_and_names_the_unreachable(tmp_path: Path) -> None:
+    """Good and bad ones side by side: only the bad are named, with the reason and without their passwords."""
+    clip = write_clip(tmp_path / "clip.mp4", moving_square(25))
+    with rtsp_server(f"a={clip}") as port, tcp_server(hangs) as hung:
+        sources = {
+            "good": f"rtsp://127.0.0.1:{port}/a",
+            "file": str(clip),
+            "hung": f"rtsp://viewer:hunter22@127.0.0.1:{hung}/a",
+            "refused": "http://127.0.0.1:9/v.mjpg?password=hunter22",
+            "nowhere": f"rtsp://127.0.0.1:{port}/nowhere",
+            "pattern": str(tmp_path / "none-*.mp4"),
+        }
+        cameras = [{"id": name, "source": source, "open_timeout_s": 2} for name, source in sources.items()]
+        process = clients("check", "--config", configured(tmp_path, cameras=cameras))
+    assert process.returncode == 1
+    assert set(json.loads(process.stdout)["unreachable"]) == {"hung", "refused", "nowhere", "pattern"}
+    for words in (("hung", "no answer within 2 s"), ("refused", "Connection refused"), ("nowhere", "404")):
+        one_clear_line(process, *words)
+    assert "hunter22" not in process.stdout + process.stderr
+
+
+def test_live_cameras_and_a_real_triton(tmp_path: Path, triton: TritonServer) -> None:
+    """A login from the environment, a camera that hangs, one that is not there: the good ones are inferred, SIGTERM
+    ends the run though the hanging one has minutes left, and no password is anywhere."""
+    clip = write_clip(tmp_path / "clip.mp4", moving_square(75), options={"preset": "ultrafast", "g": "25"})
+    environment = os.environ | {"CAM_PASSWORD": "hunter22/@:x"}
+    with rtsp_server(f"a={clip}", login="viewer:hunter22/@:x") as port, tcp_server(hangs) as hung:
+        cameras = [
+            {"id": "rtsp", "source": f"rtsp://viewer:${{CAM_PASSWORD}}@127.0.0.1:{port}/a"},
+            {"id": "file", "source": str(clip), "loop": True},
+            {"id": "hung", "source": f"rtsp://viewer:hunter22@127.0.0.1:{hung}/a", "open_timeout_s": 300},
+            {"id": "refused", "source": "rtsp://viewer:hunter22@127.0.0.1:9/a"},
+        ]
+        config = configured(tmp_path, cameras=cameras, triton={"url": triton.grpc_url}, system={"target_fps": 5})
+        with running("run", "--config", config, env=environment) as process:
+            while not all(inferred(tmp_path / "detections.jsonl", name) >= 10 for name in ("rtsp", "file")):
+                assert process.poll() is None, process.communicate()[1]
+                time.sleep(0.05)
+            process.terminate()
+            output, log = process.communicate(timeout=20)
+    summary = json.loads(output.splitlines()[-1])
+    assert process.returncode == 0
+    cameras = summary["per_camera"]
+    assert {name: cameras[name]["state"] for name in ("rtsp", "file", "hung")} == {
+        "rtsp": "live",
+        "file": "live",
+        "hung": "connecting",
+    }
+    assert cameras["rtsp"]["states"] == cameras["file"]["states"] == {"connecting": 1, "live": 1}
+    assert cameras["refused"]["states"]["backing_off"] >= 1
+    assert "Connection refused" in cameras["refused"]["last_problem"]
+    assert summary["errors"] == 1, "the refused one; the hanging one has not failed yet"
+    assert "camera hung: hangs while it is being read and is left behind" in log
+    assert "Traceback" not in log
+    for text in (output, log, (tmp_path / "detections.jsonl").read_text()):
+        assert "hunter22" not in text
+
+
+def inferred(path: Path, camera: str) -> int:
+    """Results of one camera written so far; the last line may be half written."""
+    return path.read_text().count(f'"{camera}"') if path.exists() else 0
+
+
+def test_a_variable_that_is_not_set_is_a_configuration_error(tmp_path: Path) -> None:
+    """One line with the camera and the variable, exit code 2."""
+    cameras = [{"id": "gate", "source": "rtsp://viewer:${NO_SUCH_PASSWORD}@127.0.0.1/a"}]
+    process = clients("run", "--config", configured(tmp_path, cameras=cameras))
+    one_clear_line(process, "camera gate", "NO_SUCH_PASSWORD", "is not set")
+    assert process.returncode == 2
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["run", "--config", "x", "--duration", "-1"], ["fly"], []])

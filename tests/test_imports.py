@@ -38,6 +38,21 @@ def test_a_room_does_not_import_what_it_must_not(room: str) -> None:
     assert not guilty
 
 
+def imported_modules(path: Path) -> set[str]:
+    """Whole dotted names that a file imports from."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return names | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+
+
+def test_export_and_loadtest_share_the_data_sheet_only() -> None:
+    """The export may write a GPU's data sheet and nothing else of loadtest; the sheet's module imports only errors."""
+    used = {name for path in (ROOT / "export").rglob("*.py") for name in imported_modules(path)}
+    assert {name for name in used if name.startswith("loadtest")} == {"loadtest.profile"}
+    sheet = imported_modules(ROOT / "loadtest" / "profile.py")
+    assert {name for name in sheet if name.partition(".")[0] not in sys.stdlib_module_names} == {"clients.errors"}
+
+
 @pytest.mark.parametrize("module", ["clients.__main__", "deploy.triton", "demo.__main__", "export.configs"])
 def test_what_the_demo_needs_loads_no_torch(module: str) -> None:
     """Importing it, with all it imports in turn, loads neither torch nor Ultralytics."""

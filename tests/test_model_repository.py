@@ -74,7 +74,10 @@ def test_served_models_follow_the_spec(runtime: s.Runtime, tier: Tier | None) ->
     assert policy.timeout_action == pb.ModelQueuePolicy.REJECT
     assert policy.allow_timeout_override
     assert (policy.default_timeout_microseconds, policy.max_queue_size) == (queue.timeout_us, queue.max_size)
-    assert {w.batch_size for w in config.model_warmup} == {1, model.max_batch}
+    warmed = [w.batch_size for w in config.model_warmup]
+    graphs = [graph.batch_size for graph in config.optimization.cuda.graph_spec]
+    assert warmed == (graphs if runtime.cuda else [1, model.max_batch])
+    assert set(queue.preferred) <= set(warmed) or not runtime.cuda
     assert {k: v.string_value for k, v in config.parameters.items()} == dict(runtime.parameters)
 
 
@@ -91,6 +94,9 @@ def test_the_t4_replays_graphs_for_every_batch_size(tier: Tier) -> None:
     assert sorted(covered) == list(range(1, model.max_batch + 1))
     assert cuda.graphs
     assert cuda.output_copy_stream
+    optimization = committed(f"tensorrt/{model.name}").optimization
+    assert optimization.input_pinned_memory.enable
+    assert optimization.output_pinned_memory.enable
     assert not committed(f"openvino/{model.name}").HasField("optimization")
 
 

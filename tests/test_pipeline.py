@@ -16,9 +16,11 @@ from clients.inference.transport import Request
 from clients.lane import Lane
 from clients.pipeline import Pipeline
 from clients.result import Result
+from clients.shares import TierLimits
 from clients.types import Detections, StreamSpec, Tier, Verdict
 
 pytestmark = pytest.mark.anyio
+LIMITS = {Tier.N: TierLimits(cost_ms=1.0, most=64)}
 
 
 class Collected:
@@ -50,7 +52,7 @@ def pipeline(
     async def ready() -> bool:
         return True
 
-    return Pipeline(cameras, transport, [sink], window=window, server_ready=ready), sink, transport
+    return Pipeline(cameras, transport, [sink], window=window, limits=LIMITS, server_ready=ready), sink, transport
 
 
 def nothing(_: Request) -> Detections:
@@ -123,7 +125,7 @@ async def test_a_server_that_is_away_is_waited_for(tmp_path: Path) -> None:
 
     cameras = lanes(tmp_path, 2, loop=True)
     sink, transport = Collected(), MemoryTransport(answer)
-    pipe = Pipeline(cameras, transport, [sink], window=4, server_ready=ready)
+    pipe = Pipeline(cameras, transport, [sink], window=4, limits=LIMITS, server_ready=ready)
     run = asyncio.create_task(pipe.run())
     while len(sink.results) < 20:
         await asyncio.sleep(0.01)
@@ -155,7 +157,7 @@ async def test_files_that_end_while_the_server_is_away_end_the_run(tmp_path: Pat
         return False
 
     cameras = lanes(tmp_path, 2)
-    pipe = Pipeline(cameras, MemoryTransport(gone), [], window=2, server_ready=never)
+    pipe = Pipeline(cameras, MemoryTransport(gone), [], window=2, limits=LIMITS, server_ready=never)
     await asyncio.wait_for(pipe.run(), 20)
     assert accounted(cameras)
 
@@ -171,7 +173,7 @@ async def test_a_sink_that_fails_costs_its_results_only(tmp_path: Path) -> None:
         return True
 
     cameras = lanes(tmp_path, 2)
-    pipe = Pipeline(cameras, MemoryTransport(nothing), [Broken()], window=2, server_ready=ready)
+    pipe = Pipeline(cameras, MemoryTransport(nothing), [Broken()], window=2, limits=LIMITS, server_ready=ready)
     await pipe.run()
     assert accounted(cameras)
     assert pipe.failures["sink"] == sum(lane.camera.counts()[1][Verdict.INFERRED] for lane in cameras) > 10
@@ -215,7 +217,7 @@ async def test_the_window_bounds_what_is_in_flight(tmp_path: Path) -> None:
         return True
 
     cameras = lanes(tmp_path, 10)
-    pipe = Pipeline(cameras, Counting(nothing, delay_s=0.01), [], window=3, server_ready=ready)
+    pipe = Pipeline(cameras, Counting(nothing, delay_s=0.01), [], window=3, limits=LIMITS, server_ready=ready)
     await pipe.run()
     assert most == 3
     assert len(served) == 10
@@ -255,7 +257,7 @@ async def test_a_server_that_is_too_slow_is_asked_for_less(tmp_path: Path) -> No
 
     cameras = lanes(tmp_path, 12)
     sink = Collected()
-    pipe = Pipeline(cameras, Slow(nothing), [sink], window=12, server_ready=ready)
+    pipe = Pipeline(cameras, Slow(nothing), [sink], window=12, limits=LIMITS, server_ready=ready)
     await pipe.run()
     assert accounted(cameras)
     assert pipe.failures["RequestTimeout"] > 0

@@ -280,7 +280,7 @@ def picky_repository(folder: Path, precision: str) -> Path:
 
 
 def test_one_request_that_cannot_be_computed_fails_alone(tmp_path: Path) -> None:
-    """When the joined batch fails, each request is run by itself: three are answered, the fourth gets the reason."""
+    """Of four requests that came as one batch, three are answered and the fourth gets the reason."""
 
     def outcome(value: float) -> object:
         tensor = triton.InferInput("x", [1, 4], "FP32")
@@ -345,7 +345,7 @@ def constant_model(model: s.Model) -> bytes:
 
 @pytest.fixture(scope="module")
 def t4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[triton.InferenceServerClient]:
-    """The T4's repository as committed, ensembles included; backend, instances and optimisation are the CPU's."""
+    """The T4's repository as committed, ensembles included; only backend and instances are the CPU's."""
     folder = tmp_path_factory.mktemp("t4")
     swapped, stubs = folder / "swapped", folder / "models"
     served = [*(s.engine(SPEC, tier) for tier in Tier), s.postprocess(SPEC)]
@@ -355,7 +355,6 @@ def t4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[triton.InferenceSer
             (configs.REPOSITORY / "tensorrt" / model.name / "config.pbtxt").read_text(), pb.ModelConfig()
         )
         config.backend = "python"
-        config.ClearField("optimization")
         for group in config.instance_group:
             group.kind = pb.ModelInstanceGroup.KIND_CPU
         (swapped / "openvino" / model.name / "config.pbtxt").write_text(text_format.MessageToString(config))
@@ -396,6 +395,18 @@ def test_triton_keeps_the_t4s_queue(t4: triton.InferenceServerClient, tier: Tier
     assert batching.max_queue_delay_microseconds == queue.delay_us
     policy = batching.default_queue_policy
     assert (policy.default_timeout_microseconds, policy.max_queue_size) == (queue.timeout_us, queue.max_size)
+
+
+@pytest.mark.parametrize("tier", Tier)
+def test_triton_keeps_the_t4s_optimisation(t4: triton.InferenceServerClient, tier: Tier) -> None:
+    """CUDA graphs, copy stream, pinned memory and warm-up of each graph's size are what Triton itself has parsed."""
+    config = t4.get_model_config(s.engine_name(tier)).config
+    assert [graph.batch_size for graph in config.optimization.cuda.graph_spec] == list(s.TIERS[tier].graphs)
+    assert [warmup.batch_size for warmup in config.model_warmup] == list(s.TIERS[tier].graphs)
+    assert config.optimization.cuda.graphs
+    assert config.optimization.cuda.output_copy_stream
+    assert config.optimization.input_pinned_memory.enable
+    assert config.optimization.output_pinned_memory.enable
 
 
 @pytest.mark.parametrize("tier", Tier)

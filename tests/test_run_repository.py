@@ -199,12 +199,14 @@ def test_the_tensorrt_repository_is_assembled_from_plans(models: Path, tmp_path:
         shutil.copytree(models / name, tmp_path / "models" / name)
         (tmp_path / "models" / name / "1" / "model.onnx").rename(tmp_path / "models" / name / "1" / "model.plan")
     run = tmp_path / "run"
-    assemble(run, [Tier.N], runtime="tensorrt", models_dir=tmp_path / "models", max_batch=4, precision="bf16")
+    found = assemble(run, [Tier.N], runtime="tensorrt", models_dir=tmp_path / "models", max_batch=4, precision="bf16")
     engine = read(run / "yolo12n_engine" / CONFIG)
     assert (engine.backend, engine.max_batch_size) == ("tensorrt", 4)
     assert [graph.batch_size for graph in engine.optimization.cuda.graph_spec] == [1, 2, 4]
     assert strings(engine) == {}
     assert strings(read(run / "yolo12n" / CONFIG))["precision"] == "f32"  # what the export says it built
+    assert all("plan.json is missing" in warning for warning in found.warnings)
+    assert len(found.warnings) == 2
     assert sorted(path.name for path in (run / "postprocess" / "1").iterdir()) == ["model.plan"]
     assert (run / "decode_jpeg" / "1" / "model.py").is_file()
 

@@ -17,7 +17,14 @@ _SHORT = {
     Verdict.SUPERSEDED: "superseded",
     Verdict.FAILED: "failed",
 }
-_STATE_STYLE = {"live": "green", "connecting": "yellow", "failed": "bold red", "ended": "dim"}
+_STATE_STYLE = {
+    "live": "green",
+    "connecting": "yellow",
+    "stalled": "yellow",
+    "backing_off": "red",
+    "failed": "bold red",
+    "ended": "dim",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,8 +87,16 @@ class TritonLink:
 
     async def parameters(self, model: str) -> Mapping[str, str]:
         """The `parameters` of a model's configuration. Raises ServerUnavailable, ModelError."""
+        config = await self._config(model)
+        return {key: value.string_value for key, value in config.parameters.items()}
+
+    async def largest_batch(self, tier: Tier) -> int:
+        """The most requests that the tier's engine takes at once. Raises ServerUnavailable, ModelError."""
+        return int((await self._config(f"{tier}_engine")).max_batch_size)
+
+    async def _config(self, model: str) -> Any:
         answer = await self._ask(self._client.get_model_config(model, client_timeout=_CONTROL_TIMEOUT_S))
-        return {key: value.string_value for key, value in answer.config.parameters.items()}
+        return answer.config
 
     async def labels(self, tier: Tier) -> tuple[str, ...]:
         """Class names in the order of their ids; empty when the ensemble carries none."""

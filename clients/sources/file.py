@@ -1,4 +1,4 @@
-"""A video file played as a camera: packets arrive at the pace of their timestamps, late frames are late.
+"""Video files played as a camera: packets arrive at the pace of their timestamps, late frames are late.
 
 It knows nothing of gates or servers. One generator per camera, run in a thread of its own.
 """
@@ -6,25 +6,26 @@ It knows nothing of gates or servers. One generator per camera, run in a thread 
 from __future__ import annotations
 
 import itertools
+import logging
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.codec.context import Flags, ThreadType
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from clients.errors import SourceError
+from clients.sources.decoder import Decoder
 from clients.sources.frame import Frame
 from clients.sources.picture import AvPicture, Scalers
 
 _MAX_LAG_NS = 1_000_000_000  # further behind than this, the clock is set anew instead of chasing it for ever
 _MAX_AHEAD_NS = 10_000_000_000  # a packet that is due later than this is a clock that jumped, not a pause
 _DEFAULT_FPS = 25.0  # of a stream that says neither times nor rate
-_MAX_BAD_PACKETS = 100  # in a row, before the file is given up
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,95 +37,106 @@ class Timing:
 
 
 class FileSource:
-    """Frames of one file, at its own pace, again and again when `loop` is set."""
+    """Frames of a file, or of several one after another, at their own pace, again and again when `loop` is set."""
 
-    def __init__(self, stream_id: str, path: Path, *, loop: bool = False) -> None:
+    def __init__(self, stream_id: str, path: Path | Sequence[Path], *, loop: bool = False) -> None:
         self._stream_id = stream_id
-        self._path = path
+        self._paths = (path,) if isinstance(path, Path) else tuple(path)
         self._loop = loop
         self._frame_s = 1 / _DEFAULT_FPS
-        self.bad_packets = 0
 
     def frames(self, timing: Timing) -> Generator[Frame]:
         """Decode until the end, or for ever; ends early when `timing.sleep` says so.
 
-        Raises SourceError: no such file, not a video, no video stream, not decodable.
+        Raises SourceError: no such file, not a video, no video stream, not decodable. Of several files a bad one is
+        named and left out; an error is raised when none of them gave a frame.
         """
-        pace = _Pace(timing)
+        pace = Pace(timing)
         scalers = Scalers()
         index, offset_s = 0, 0.0
         while True:
-            first, end_s = index, offset_s
-            for captured_ns, media_s, image in self._play(pace, offset_s):
-                picture = AvPicture(image, scalers)
-                yield Frame(self._stream_id, index, captured_ns, media_s, picture, picture.thumbnail())
-                index, end_s = index + 1, media_s
-            if index == first and not pace.stopped:
-                raise self._error("no frame in it could be decoded")
-            if not self._loop or pace.stopped:
+            before = index
+            for path in self._paths:
+                end_s = offset_s
+                for captured_ns, media_s, image in self._played(path, pace, offset_s):
+                    picture = AvPicture(image, scalers)
+                    yield Frame(self._stream_id, index, captured_ns, media_s, picture, picture.thumbnail())
+                    index, end_s = index + 1, media_s + self._frame_s
+                if pace.stopped:
+                    return
+                offset_s = end_s
+            if index == before:
+                raise SourceError(f"camera {self._stream_id}: none of {len(self._paths)} files could be played")
+            if not self._loop:
                 return
-            offset_s = end_s + self._frame_s
 
-    def _play(self, pace: _Pace, offset_s: float) -> Iterator[tuple[int, float, av.VideoFrame]]:
-        with self._open() as container:
+    def _played(self, path: Path, pace: Pace, offset_s: float) -> Iterator[tuple[int, float, av.VideoFrame]]:
+        """One file's frames; among several, one that cannot be played further costs itself only."""
+        empty = True
+        try:
+            for played in self._play(path, pace, offset_s):
+                empty = False
+                yield played
+            if empty and not pace.stopped:
+                raise self._error(path, "no frame in it could be decoded")
+        except SourceError as error:
+            if len(self._paths) == 1:
+                raise
+            log.warning("%s", error)
+
+    def _play(self, path: Path, pace: Pace, offset_s: float) -> Iterator[tuple[int, float, av.VideoFrame]]:
+        with self._open(path) as container:
             stream = container.streams.video[0]
+            decoder = Decoder(stream)
             start_s = _start_s(container, stream)
             self._frame_s = 1 / float(stream.average_rate or stream.guessed_rate or _DEFAULT_FPS)
             untimed = itertools.count()  # a raw stream has no times: its frames are counted
-            for number, packet in enumerate(self._packets(container, stream)):
+            for number, packet in enumerate(self._packets(path, container, stream)):
+                arrival_ns = None
                 if packet.size:
-                    packet_s = number * self._frame_s if packet.dts is None else _seconds(packet.dts, packet) - start_s
-                    packet.opaque = pace.wait_until(packet_s + offset_s)
+                    packet_s = number * self._frame_s if packet.dts is None else seconds(packet.dts, packet) - start_s
+                    arrival_ns = pace.wait_until(packet_s + offset_s)
                 if pace.stopped:
                     return
-                for image in self._decode(packet):
+                for image in self._decode(path, decoder, packet, arrival_ns):
                     captured_ns = image.opaque if isinstance(image.opaque, int) else pace.now_ns()
                     image_s = next(untimed) * self._frame_s if image.time is None else float(image.time) - start_s
                     yield captured_ns, image_s + offset_s, image
 
-    def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet[VideoStream]]:
+    def _packets(self, path: Path, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet[VideoStream]]:
         try:
             yield from container.demux(stream)
         except av.FFmpegError as error:
-            raise self._error(f"cannot be read further: {error.strerror}") from error
+            raise self._error(path, f"cannot be read further: {error.strerror}") from error
 
-    def _error(self, what: str) -> SourceError:
-        return SourceError(f"camera {self._stream_id}: {self._path}: {what}")
-
-    def _decode(self, packet: av.Packet[VideoStream]) -> list[av.VideoFrame]:
+    def _decode(
+        self, path: Path, decoder: Decoder, packet: av.Packet[VideoStream], arrival_ns: int | None
+    ) -> list[av.VideoFrame]:
         try:
-            images = [image for image in packet.decode() if isinstance(image, av.VideoFrame)]
+            return decoder.decode(packet, arrival_ns)
         except av.FFmpegError as error:
-            self.bad_packets += 1
-            if self.bad_packets >= _MAX_BAD_PACKETS:
-                raise self._error(f"cannot be decoded: {error.strerror}") from error
-            return []
-        if images:
-            self.bad_packets = 0
-        return images
+            raise self._error(path, f"cannot be decoded: {error.strerror}") from error
 
-    def _open(self) -> InputContainer:
-        if not self._path.exists():
-            raise self._error("no such file")
-        if not self._path.is_file():
-            raise self._error("not a file")
+    def _error(self, path: Path, what: str) -> SourceError:
+        return SourceError(f"camera {self._stream_id}: {path}: {what}")
+
+    def _open(self, path: Path) -> InputContainer:
+        if not path.exists():
+            raise self._error(path, "no such file")
+        if not path.is_file():
+            raise self._error(path, "not a file")
         try:
-            container = av.open(str(self._path), mode="r")
+            container = av.open(str(path), mode="r")
         except (av.FFmpegError, OSError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise SourceError(
-                f"camera {self._stream_id}: {self._path}: not a video that can be read: {reason}"
-            ) from error
+            raise self._error(path, f"not a video that can be read: {reason}") from error
         if not container.streams.video:
             container.close()
-            raise self._error("has no video stream")
-        context = container.streams.video[0].codec_context
-        context.thread_type = ThreadType.NONE  # one thread per camera: fifty cameras share the cores better than one
-        context.flags |= Flags.copy_opaque  # carries a packet's arrival through the decoder's reordering
+            raise self._error(path, "has no video stream")
         return container
 
 
-class _Pace:
+class Pace:
     """Turns media time into arrival times, and keeps to them."""
 
     def __init__(self, timing: Timing) -> None:
@@ -156,7 +168,8 @@ def live_timing(sleep: Callable[[float], bool]) -> Timing:
     return Timing(time.monotonic_ns, sleep)
 
 
-def _seconds(ticks: int, packet: av.Packet[VideoStream]) -> float:
+def seconds(ticks: int, packet: av.Packet[VideoStream]) -> float:
+    """A packet's `dts` or `pts` in seconds."""
     return float(ticks * (packet.time_base or Fraction(1, 90_000)))
 
 

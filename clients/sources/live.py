@@ -1,0 +1,147 @@
+"""A live camera: RTSP, MJPEG or HLS over HTTP, MPEG-TS over UDP, a USB device. One call of `frames` is one connection.
+
+Packets are taken as they come; only what HTTP may deliver faster than it happens (HLS, files) is held to its own pace,
+since a camera that rushes would cost the others their turns. Errors are made of the address as it may be shown, and
+carry no cause: FFmpeg's own texts repeat the URL with its password.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from typing import cast
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from clients.errors import SourceError, SourceUnusable
+from clients.sources.address import Address, Kind
+from clients.sources.clock import LiveClock
+from clients.sources.decoder import Decoder
+from clients.sources.file import Pace, Timing, seconds
+from clients.sources.frame import Frame
+from clients.sources.picture import AvPicture, Scalers
+from clients.types import LiveOptions
+
+_ANALYSIS = {"analyzeduration": "500000", "probesize": "500000", "fpsprobesize": "0"}  # FFmpeg's own is 5 s of video
+_MERGED = {"merge_pmt_versions": "1"}  # MPEG-TS: a stream that is announced anew stays the same stream to us
+_OPTIONS: dict[Kind, dict[str, str]] = {
+    Kind.RTSP: _ANALYSIS | {"allowed_media_types": "video"},
+    Kind.HTTP: _ANALYSIS | _MERGED | {"seg_format_options": "merge_pmt_versions=1"},
+    Kind.UDP: _ANALYSIS | _MERGED | {"overrun_nonfatal": "1", "fifo_size": "16384"},
+    Kind.USB: {},
+}
+_FORMATS = {Kind.UDP: "mpegts", Kind.USB: "video4linux2"}
+_UNTIMED = ("mpjpeg", "mjpeg")  # FFmpeg invents their times
+_WAITED_S = 0.010  # a read that took longer has waited for its packet; one that took less found it queued
+_BEHIND_S = 1.0  # a decoder that lags more skips to the next key frame
+_PICTURE_S = 20.0  # packets without one picture for this long are no video; some cameras send a key frame every 10 s
+
+
+class LiveSource:
+    """Frames of one live camera; index and time go on from one connection to the next.
+
+    `skipped` counts the packets that were not decoded because the decoder lagged behind its camera.
+    """
+
+    def __init__(self, stream_id: str, address: Address, options: LiveOptions) -> None:
+        self._stream_id = stream_id
+        self._address = address
+        self._options = options
+        self._scalers = Scalers()
+        self._clock = LiveClock()
+        self._index = 0
+        self.skipped = 0
+
+    def frames(self, timing: Timing) -> Generator[Frame]:
+        """Connect and decode until the connection ends, or `timing.sleep` says stop.
+
+        Raises SourceError when it cannot be opened, falls silent, breaks off or cannot be decoded, SourceUnusable
+        when trying again cannot help.
+        """
+        with closing(open_live(self._stream_id, self._address, self._options)) as container:
+            self._clock.restart()
+            for captured_ns, image_s, image in self._images(container, timing):
+                media_s = self._clock.media_s(image_s, captured_ns)
+                picture = AvPicture(image, self._scalers)
+                yield Frame(self._stream_id, self._index, captured_ns, media_s, picture, picture.thumbnail())
+                self._index += 1
+
+    def _images(self, container: InputContainer, timing: Timing) -> Iterator[tuple[int, float | None, av.VideoFrame]]:
+        stream = container.streams.video[0]
+        decoder = Decoder(stream)
+        is_timed = container.format.name not in _UNTIMED
+        pace = Pace(timing) if self._address.kind is Kind.HTTP and is_timed else None
+        seen_ns, skipping = timing.now_ns(), False
+        for packet, waited in self._packets(container, timing):
+            now_ns = timing.now_ns()
+            if now_ns - seen_ns > _PICTURE_S * 1e9:
+                raise self._error(f"no picture for {_PICTURE_S:g} s, though packets come")
+            if packet.stream_index != stream.index:
+                continue
+            packet_s = seconds(packet.dts, packet) if is_timed and packet.dts is not None else None
+            arrival_ns = self._clock.arrival_ns(packet_s, now_ns, waited=waited)
+            if pace is not None and packet_s is not None and packet.size:
+                arrival_ns = pace.wait_until(packet_s)
+                if pace.stopped:
+                    return
+            is_behind = now_ns - arrival_ns > _BEHIND_S * 1e9
+            skipping = is_behind or (skipping and not packet.is_keyframe)
+            if skipping and packet.size and not packet.is_keyframe:
+                self.skipped += 1
+                continue
+            for image in self._decode(decoder, packet, arrival_ns):
+                seen_ns = timing.now_ns()
+                captured_ns = image.opaque if isinstance(image.opaque, int) else arrival_ns
+                yield captured_ns, image.time if is_timed else None, image
+
+    def _packets(self, container: InputContainer, timing: Timing) -> Iterator[tuple[av.Packet[VideoStream], bool]]:
+        """Every packet, of whatever stream, so that silence and a stop are noticed, and whether it was waited for.
+
+        PyAV's read timeout bounds each read, except that of a USB device whose driver hangs: it has none.
+        """
+        packets = container.demux()
+        while not timing.sleep(0):
+            before_ns = timing.now_ns()
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError as error:
+                # an interrupted read says so, or what it made of the half that it has read
+                elapsed_s = (timing.now_ns() - before_ns) / 1e9
+                if isinstance(error, av.error.ExitError) or elapsed_s >= self._options.read_timeout_s:
+                    raise self._error(f"no data for {self._options.read_timeout_s:g} s") from None
+                raise self._error(f"broken off: {error.strerror}") from None
+            if packet is None:
+                return
+            yield cast("av.Packet[VideoStream]", packet), timing.now_ns() - before_ns > _WAITED_S * 1e9
+
+    def _decode(self, decoder: Decoder, packet: av.Packet[VideoStream], arrival_ns: int) -> list[av.VideoFrame]:
+        try:
+            return decoder.decode(packet, arrival_ns if packet.size else None)
+        except av.FFmpegError as error:
+            raise self._error(f"cannot be decoded: {error.strerror}") from None
+
+    def _error(self, what: str) -> SourceError:
+        return SourceError(f"camera {self._stream_id}: {self._address}: {what}")
+
+
+def open_live(stream_id: str, address: Address, options: LiveOptions) -> InputContainer:
+    """Open a live source that has video. Raises SourceError, or SourceUnusable when FFmpeg lacks what it needs."""
+    settings = _OPTIONS[address.kind] | ({"rtsp_transport": options.transport} if address.kind is Kind.RTSP else {})
+    timeouts = (options.open_timeout_s, options.read_timeout_s)
+    about = f"camera {stream_id}: {address}"
+    started_s = time.monotonic()
+    try:
+        container = av.open(address.target, format=_FORMATS.get(address.kind), options=settings, timeout=timeouts)
+    except av.error.ProtocolNotFoundError:
+        raise SourceUnusable(f"{about}: this FFmpeg cannot read such an address") from None
+    except av.FFmpegError as error:
+        if time.monotonic() - started_s >= options.open_timeout_s:  # an interrupted RTSP says "invalid data"
+            raise SourceError(f"{about}: no answer within {options.open_timeout_s:g} s") from None
+        raise SourceError(f"{about}: cannot be opened: {error.strerror}") from None
+    if not container.streams.video:
+        container.close()
+        raise SourceError(f"{about}: has no video stream")
+    return container

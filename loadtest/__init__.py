@@ -1,0 +1,1 @@
+"""What loads the fleet, and the data sheets of the GPUs that it is planned for."""

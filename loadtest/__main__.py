@@ -1,0 +1,76 @@
+"""`python -m loadtest`: load the fleet. The last line of stdout is JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from clients.arguments import seconds
+from clients.errors import FleetError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 done, 1 it cannot be done, or answers were wrong; an error is one line on stderr."""
+    options = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr, force=True)
+    try:
+        return int(options.command(options))
+    except (FleetError, ValueError) as error:
+        sys.stderr.write(f"loadtest: {error}\n")
+        return 1
+
+
+def _fifty(options: argparse.Namespace) -> int:
+    from demo.progress import bars
+    from loadtest.coded_clips import coded_clips
+    from loadtest.fifty import CLIP_S, PROFILES, Fifty, run
+    from loadtest.profile import read_profile
+
+    asked = Fifty(
+        options.cameras,
+        options.seconds,
+        options.demand,
+        options.gate,
+        options.time_scale,
+        options.transport,
+        options.out,
+    )
+    profile = read_profile(PROFILES / f"{options.gpu}.json")
+    with bars() as bar:
+        task = bar.add_task("clips", total=None)
+        folder = asked.out / "clips"
+        clips = coded_clips(asked.cameras, CLIP_S, folder, lambda done, of: bar.update(task, completed=done, total=of))
+    report = run(asked, clips, profile)
+    sys.stdout.write(json.dumps(report) + "\n")
+    return int(bool(report["cross_talk"] or report["errors"]))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest", description="Load the fleet, or a card that is emulated."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    text = (
+        "fifty H.264 cameras, really decoded, against a real Triton whose engines only wait; ends with 1 on any error"
+    )
+    fifty = commands.add_parser("fifty", help=text, description=text)
+    fifty.add_argument("--cameras", type=int, default=50, metavar="N", help="default %(default)s")
+    fifty.add_argument("--seconds", type=seconds, default=60.0, metavar="S", help="default %(default)s")
+    fifty.add_argument(
+        "--demand", type=float, default=8.0, metavar="FPS", help="inferences per camera (default %(default)s)"
+    )
+    fifty.add_argument("--gate", action="store_true", help="skip similar frames; without it, all that are due are sent")
+    fifty.add_argument("--gpu", default="t4", metavar="NAME", help="loadtest/gpus/NAME.json (default %(default)s)")
+    fifty.add_argument("--time-scale", type=float, default=1.0, metavar="X", help="a card X times slower (default 1)")
+    fifty.add_argument("--transport", default="auto", choices=("auto", "shm", "grpc"), help="default %(default)s")
+    fifty.add_argument("--out", type=Path, default=Path("out/fifty"), metavar="DIR", help="default %(default)s")
+    fifty.set_defaults(command=_fifty)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
