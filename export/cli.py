@@ -25,7 +25,7 @@ from export.to_engine import compute_capability
 from export.versions import check_serving, library_version
 
 _MODELS = "models"
-_COMMANDS = (_MODELS, "configs", "verify", "build", "status", "evaluate")
+_COMMANDS = (_MODELS, "configs", "verify", "build", "status", "evaluate", *measurements.COMMANDS)
 _DEMO_CLIPS = Path("demo/clips")
 _DEMO_WEIGHTS = Path("demo/weights/yolo12n.pt")
 _PROFILES = Path(__file__).resolve().parent.parent / "loadtest" / "gpus"
