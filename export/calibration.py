@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from clients.sources.file import FileSource, Timing
 from clients.sources.letterbox import letterbox
+from clients.sources.picture import Picture
 from clients.types import Canvas, Geometry
 from export.errors import ExportError
 
@@ -63,14 +64,23 @@ def video_canvases(
 
     Raises SourceError: not a video.
     """
+    for index, picture in video_pictures(path, wanted):
+        out = np.empty(canvas.nv12_shape, dtype=np.uint8)
+        geometry = picture.write_canvas(canvas, out)
+        yield index, out, geometry
+
+
+def video_pictures(path: Path, wanted: Collection[int] | None = None) -> Iterator[tuple[int, Picture]]:
+    """The wanted frames of a video (None: all) as the client decodes them, not scaled and not paced.
+
+    Raises SourceError: not a video.
+    """
     last = None if wanted is None else max(wanted, default=-1)
     for frame in FileSource(path.stem, path).frames(Timing(time.monotonic_ns, lambda _seconds: False)):
         if last is not None and frame.index > last:
             return
         if wanted is None or frame.index in wanted:
-            out = np.empty(canvas.nv12_shape, dtype=np.uint8)
-            geometry = frame.picture.write_canvas(canvas, out)
-            yield frame.index, out, geometry
+            yield frame.index, frame.picture
 
 
 def spread(frames: Iterator[tuple[int, NDArray[np.uint8], Geometry]], count: int) -> list[NDArray[np.uint8]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from clients.errors import FleetError
 from clients.types import Canvas, Tier
-from export import configs
+from export import configs, measurements
 from export.calibration import DEMO, calibration_canvases
 from export.errors import ExportError, NoCard
 from export.spec import POSTPROCESS, Spec, engine_name
@@ -25,7 +25,7 @@ from export.to_engine import compute_capability
 from export.versions import check_serving, library_version
 
 _MODELS = "models"
-_COMMANDS = (_MODELS, "configs", "verify", "build", "status", "evaluate")
+_COMMANDS = (_MODELS, "configs", "verify", "build", "status", "evaluate", *measurements.COMMANDS)
 _DEMO_CLIPS = Path("demo/clips")
 _DEMO_WEIGHTS = Path("demo/weights/yolo12n.pt")
 _PROFILES = Path(__file__).resolve().parent.parent / "loadtest" / "gpus"
@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _status(spec, arguments)
         if arguments.command == "evaluate":
             return _evaluate(spec, arguments)
+        if arguments.command in measurements.COMMANDS:
+            return measurements.run(spec, arguments)
         return _models(spec, arguments)
     except NoCard as error:
         _say(str(error))
@@ -256,7 +258,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     shape = argparse.ArgumentParser(add_help=False)
     shape.add_argument("--canvas", default=str(Canvas()), help="WIDTHxHEIGHT that is inferred (default %(default)s)")
-    shape.add_argument("--top-k", type=int, default=512, help="candidates per picture (default %(default)s)")
+    shape.add_argument("--top-k", type=int, default=Spec().top_k, help="candidates per picture (default %(default)s)")
 
     text = "write every config.pbtxt of the model repository from the spec"
     rendered = commands.add_parser("configs", parents=[shape], help=text, description=text)
@@ -267,6 +269,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_build(commands, shape)
     _add_status(commands)
     _add_evaluate(commands, shape)
+    measurements.add(commands, shape)
     _add_models(commands, shape)
     return parser
 
@@ -336,7 +339,7 @@ def _add_build(commands: Any, shape: argparse.ArgumentParser) -> None:
 def _add_status(commands: Any) -> None:
     text = "say what is exported and built, and what no longer fits the repository, this card or this TensorRT"
     status = commands.add_parser("status", help=text, description=f"{text}; ends with 1 when something does not fit")
-    canvas, top_k = configs.rendered_for() or (Canvas(), 512)
+    canvas, top_k = configs.rendered_for() or (Canvas(), Spec().top_k)
     status.set_defaults(canvas=str(canvas), top_k=top_k)
     _add_folders(status, "looked at")
 

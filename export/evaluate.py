@@ -27,7 +27,8 @@ from export.engine import prepare
 from export.errors import ExportError
 from export.labelled import Labelled, LabelledSet, labelled_set
 from export.precision import Precision, converted, rounding
-from export.spec import RUNTIMES, Spec
+from export.serving import compiled
+from export.spec import Spec
 from export.to_onnx import engine_onnx, postprocess_onnx
 
 MAX_DROP: dict[Precision, float] = {"fp32": 0.3, "fp16": 0.3, "int8": 1.0}  # mAP50-95, in points of 100
@@ -91,8 +92,8 @@ def measure(
     post = postprocess_onnx(spec)
     predictors: dict[str, Predict] = {_NAME: _torch(checkpoint, spec)}
     for variant, engine in engines.items():
-        predictors[variant] = _onnx_runtime(engine, post) if variant == "fp16" else _openvino(engine, post)
-    return _scores(pictures, predictors, progress)
+        predictors[variant] = _onnx_runtime(engine, post) if variant == "fp16" else served(engine, post)
+    return scores_of(pictures, predictors, progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +163,10 @@ def _variant(name: str) -> Precision:
     raise ValueError(f"expected one of {', '.join(MAX_DROP)}, got {name!r}")
 
 
-def _scores(
+def scores_of(
     pictures: LabelledSet, predictors: dict[str, Predict], progress: Callable[[int, int], None]
 ) -> dict[str, Score]:
+    """Every predictor on every picture, as `evaluate` does; `progress` is told pictures done and in all."""
     truths: list[Labelled] = []
     rows: dict[str, list[NDArray[np.float64]]] = {name: [] for name in predictors}
     for index, one in enumerate(pictures.pictures):
@@ -258,13 +260,9 @@ def _letterboxed(picture: NDArray[np.uint8], canvas: Canvas) -> tuple[NDArray[np
     return result, ratio, left, top
 
 
-def _openvino(engine: bytes, post: bytes) -> Predict:
-    import openvino as ov
-
-    core = ov.Core()
-    precision = dict(RUNTIMES["openvino"].parameters)["precision"]
-    options = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": precision}
-    first, second = (core.compile_model(core.read_model(model), "CPU", options) for model in (engine, post))
+def served(engine: bytes, post: bytes, precision: str | None = None) -> Predict:
+    """Engine and postprocess in OpenVINO as the server runs them; `precision` as in `export.serving.options`."""
+    first, second = compiled(engine, precision), compiled(post, precision)
 
     def predict(one: Labelled) -> NDArray[np.float32]:
         candidates = first({"frames": one.frames[None]})["candidates"]

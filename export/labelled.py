@@ -16,10 +16,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.sources.picture import Picture
 from clients.types import Canvas, Geometry
 from demo.clips import render_clips
-from demo.truth import TrueObject, read_truth
-from export.calibration import canvas_of, read_picture, video_canvases
+from demo.truth import TrueObject, Truth, read_truth
+from export.calibration import canvas_of, read_picture, video_canvases, video_pictures
 from export.errors import ExportError
 
 LEAST_SIDE_PX, LEAST_VISIBILITY = 8.0, 0.3  # on the canvas; what is smaller or more hidden is ignored
@@ -51,13 +52,27 @@ def labelled_set(data: Path, classes: Sequence[str], canvas: Canvas, count: int)
 
     Raises ExportError: neither of them, or none of the network's classes in it.
     """
-    clips = [path for path in sorted(data.glob("*.mp4")) if path.with_suffix(".json").is_file()]
+    clips = _clips_in(data)
     found = _clips(clips, canvas, count) if clips else _coco(data, classes, canvas, count)
     if clips and found.classes != tuple(classes):
         raise ExportError(
             f"{data}: expected the network's classes {', '.join(classes)}, got {', '.join(found.classes)}"
         )
     return found
+
+
+def client_pictures(data: Path, count: int) -> list[Picture]:
+    """The frames of `labelled_set` of a folder of clips, in its order, as the client's decoder delivers them.
+
+    Raises ExportError: no such folder, or no clip with its truth in it.
+    """
+    clips = _clips_in(data)
+    if not clips:
+        raise ExportError(f"{data}: expected rendered clips with their truth beside them, found none")
+    wanted = _wanted([read_truth(clip.with_suffix(".json")) for clip in clips], count)
+    return [
+        picture for clip, indices in zip(clips, wanted, strict=True) for _, picture in video_pictures(clip, indices)
+    ]
 
 
 def render_demo(folder: Path) -> None:
@@ -68,8 +83,7 @@ def render_demo(folder: Path) -> None:
 
 def _clips(clips: list[Path], canvas: Canvas, count: int) -> LabelledSet:
     truths = [read_truth(clip.with_suffix(".json")) for clip in clips]
-    share = -(-count // len(clips))
-    wanted = [set(np.linspace(0, len(truth.frames) - 1, share).astype(int).tolist()) for truth in truths]
+    wanted = _wanted(truths, count)
 
     def pictures() -> Iterator[Labelled]:
         for clip, truth, indices in zip(clips, truths, wanted, strict=True):
@@ -77,6 +91,16 @@ def _clips(clips: list[Path], canvas: Canvas, count: int) -> LabelledSet:
                 yield Labelled(picture, frames, geometry, *_boxes(truth.frames[index], geometry))
 
     return LabelledSet(truths[0].classes, sum(map(len, wanted)), pictures())
+
+
+def _clips_in(data: Path) -> list[Path]:
+    return [path for path in sorted(data.glob("*.mp4")) if path.with_suffix(".json").is_file()]
+
+
+def _wanted(truths: Sequence[Truth], count: int) -> list[set[int]]:
+    """Frames of each clip, evenly spread, about `count` in all."""
+    share = -(-count // len(truths))
+    return [set(np.linspace(0, len(truth.frames) - 1, share).astype(int).tolist()) for truth in truths]
 
 
 def _frames(

@@ -114,10 +114,13 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """The choices that shape tensors. `top_k` candidates leave an engine, `max_detections` leave postprocess."""
+    """The choices that shape tensors. `top_k` candidates leave an engine, `max_detections` leave postprocess.
+
+    `python -m export suppression` measures which `top_k` keeps the boxes of a crowd (docs/decisions/0041).
+    """
 
     canvas: Canvas = field(default_factory=Canvas)
-    top_k: int = 512
+    top_k: int = 768
     max_detections: int = 300
 
     def __post_init__(self) -> None:

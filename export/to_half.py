@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 
 from export.errors import ExportError
 from export.graph import FLOAT, HALF, PRODUCTS, value_types
+from export.zero_points import signed
 
 _ALWAYS_FLOAT = {("Resize", 1), ("Resize", 2)}  # region and scales: FP32 whatever the data is
 
@@ -25,10 +26,9 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Raises ExportError when what comes out is no valid graph.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = signed(model)  # TensorRT takes no other INT8
     graph = result.graph
-    types = value_types(model)
+    types = value_types(result)
     half = up_to_products(graph)
     state = _Lowering({name for i in half for name in graph.node[i].output if types.get(name) == FLOAT})
     _lower_weights(graph, half, state)

@@ -87,6 +87,18 @@ def ultralytics_suppression() -> Any:
     return _ultralytics("utils.nms").non_max_suppression
 
 
+def ultralytics_interface() -> Any:
+    """The class `YOLO`, which Ultralytics' users export and predict with."""
+    _ultralytics("utils")
+    with contextlib.redirect_stdout(io.StringIO()):
+        return importlib.import_module("ultralytics").YOLO
+
+
+def ultralytics_torch_nms() -> Any:
+    """`nms(boxes, scores, iou)` in torch alone."""
+    return _ultralytics("utils.nms").TorchNMS.nms
+
+
 def _ultralytics(module: str) -> Any:
     """Import a module of Ultralytics, with its configuration below `out/`, silent, sending nothing."""
     os.environ.setdefault("YOLO_CONFIG_DIR", str(OUT / "ultralytics"))

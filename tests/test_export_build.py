@@ -142,7 +142,7 @@ def test_pictures_without_objects_prove_nothing(tmp_path: Path) -> None:
 def test_an_onnx_file_for_another_canvas_is_refused(tmp_path: Path) -> None:
     """The message gives the options that fit the file."""
     job = a_job(tmp_path, None, spec=Spec(canvas=Canvas(320, 192), top_k=300))
-    with pytest.raises(ExportError, match=r"exported for canvas 640x384 and top-k 512.*give --canvas 640x384"):
+    with pytest.raises(ExportError, match=r"exported for canvas 640x384 and top-k 768.*give --canvas 640x384"):
         build_plans(Rehearsal(T4, faster_fused), [NAME], job)
 
 

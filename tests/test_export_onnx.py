@@ -214,9 +214,9 @@ def run_post(
 
 
 def padded(rows: Any) -> FloatArray:
-    """(n, 6) rows -> candidates (1, 512, 6), sorted by score."""
+    """(n, 6) rows -> candidates (1, K, 6), sorted by score."""
     table = np.asarray(rows, dtype=np.float32).reshape(-1, 6)
-    out = np.zeros((1, 512, 6), dtype=np.float32)
+    out = np.zeros((1, SPEC.top_k, 6), dtype=np.float32)
     out[0, : len(table)] = table[np.argsort(-table[:, 4], kind="stable")]
     return out
 
@@ -247,7 +247,7 @@ def overlaps(a: FloatArray, b: FloatArray, limit: np.float32) -> bool:
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    counts=st.lists(st.integers(0, 512), min_size=1, max_size=3),
+    counts=st.lists(st.integers(0, SPEC.top_k), min_size=1, max_size=3),
     spread=st.floats(5, 300),
     limits=st.lists(st.tuples(st.floats(0, 1), st.floats(0.05, 1)), min_size=3, max_size=3),
 )
@@ -260,7 +260,7 @@ def test_postprocess_is_greedy_suppression(
 ) -> None:
     """Whatever the crowd, each item of a batch gets the greedy result for its own thresholds and geometry."""
     rng = np.random.default_rng(seed)
-    candidates = np.zeros((len(counts), 512, 6), dtype=np.float32)
+    candidates = np.zeros((len(counts), SPEC.top_k, 6), dtype=np.float32)
     for item, n in zip(candidates, counts, strict=True):
         centre = rng.normal([320, 192], spread, (n, 2))
         half = rng.uniform(3, 60, (n, 2))
@@ -406,9 +406,9 @@ def test_an_export_is_whole_or_leaves_the_old_model(tmp_path: Path, capsys: pyte
     sidecar = json.loads((models / "yolo12n_engine/export.json").read_text())
     data = (models / "yolo12n_engine/1/model.onnx").read_bytes()
     assert sidecar["sha256"]["onnx"] == report["sha256"]["onnx"] == to_onnx.sha256(data)
-    assert (sidecar["canvas"], sidecar["top_k"]) == ("256x192", 512)
+    assert (sidecar["canvas"], sidecar["top_k"]) == ("256x192", 768)
     assert (models / "yolo12n_engine/labels.txt").read_text().split() == sidecar["classes"]
-    assert configs.rendered_for() == (Canvas(), 512)  # another folder's canvas is not the repository's
+    assert configs.rendered_for() == (Canvas(), 768)  # another folder's canvas is not the repository's
 
     (models / "postprocess/1/model.onnx").unlink()
     (models / "postprocess/1").rmdir()

@@ -16,7 +16,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from clients.types import Canvas, Tier
-from export import cli, configs
+from export import cli, configs, serving
 from export import spec as s
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,7 +49,7 @@ def test_the_contract_is_what_clients_rely_on() -> None:
     ]
     outputs = [("detections", "FP32", (300, 6)), ("count", "INT32", (1,))]
     assert tensors(committed("ensembles/yolo12n").output) == outputs
-    assert tensors(committed("openvino/yolo12n_engine").output) == [("candidates", "FP32", (512, 6))]
+    assert tensors(committed("openvino/yolo12n_engine").output) == [("candidates", "FP32", (768, 6))]
     jpeg = committed("ensembles/yolo12n_jpeg")
     assert tensors(jpeg.input) == [("image", "UINT8", (-1,)), ("thresholds", "FP32", (2,))]
     assert tensors(jpeg.output) == outputs
@@ -180,7 +180,7 @@ def test_another_canvas_changes_every_shape(tmp_path: Path) -> None:
     [
         (Canvas(), 299, "top_k must lie in 300..3840"),
         (Canvas(), 4000, "top_k must lie in 300..3840"),
-        (Canvas(96, 96), 512, "has 189 boxes, fewer than top_k 512"),
+        (Canvas(96, 96), 768, "has 189 boxes, fewer than top_k 768"),
     ],
 )
 def test_impossible_specs_are_refused(canvas: Canvas, top_k: int, complaint: str) -> None:
@@ -224,3 +224,17 @@ def test_numpy_2_is_refused_at_load(path: str) -> None:
     location.loader.exec_module(module)
     with pytest.raises(Refused, match=r"needs numpy < 2 .*found numpy 2\."):
         module.TritonPythonModel().initialize({"model_config": "{}"})
+
+
+@pytest.mark.usefixtures("triton_utils")
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_measurements_compile_as_the_server_does(precision: str) -> None:
+    """`export.serving` repeats the options of model.py, which cannot be imported outside the server."""
+    location = importlib.util.spec_from_file_location("backend_model", configs.REPOSITORY / "openvino/model.py")
+    assert location is not None
+    assert location.loader is not None
+    module = importlib.util.module_from_spec(location)
+    location.loader.exec_module(module)
+    model = module.TritonPythonModel()
+    model.config = {"parameters": {"precision": {"string_value": precision}, "threads": {"string_value": "0"}}}
+    assert model._options() == serving.options(precision)

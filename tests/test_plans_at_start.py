@@ -39,7 +39,7 @@ def plans(folder: Path, **changes: Any) -> Path:
             "tensorrt": "11.2.1.2",
         }
         if name == NAME:
-            told |= {"canvas": "640x384", "top_k": 512, "precision": "fp16"} | changes
+            told |= {"canvas": "640x384", "top_k": 768, "precision": "fp16"} | changes
         (folder / name / "plan.json").write_text(json.dumps(told))
     (folder / NAME / "labels.txt").write_text("person\ncar\n")
     return folder
@@ -83,7 +83,7 @@ def test_plans_that_fit_are_served(tmp_path: Path) -> None:
         ({"tensorrt": "11.1.0.106"}, "built for TensorRT 11.1.0.106, here it is 11.2.1"),
         ({"canvas": "640x640"}, "built for canvas 640x640, here it is 640x384"),
         ({"batches": {"largest": 8}}, "built for batches up to 8, here it is 16"),
-        ({"sm": "8.9", "top_k": 300}, "top-k 300, here it is 512; built for compute capability 8.9, here it is 7.5"),
+        ({"sm": "8.9", "top_k": 300}, "top-k 300, here it is 768; built for compute capability 8.9, here it is 7.5"),
     ],
 )
 def test_what_cannot_be_loaded_is_an_error_before_the_start(tmp_path: Path, changes: dict[str, Any], flaw: str) -> None:

@@ -280,7 +280,7 @@ def picky_repository(folder: Path, precision: str) -> Path:
 
 
 def test_one_request_that_cannot_be_computed_fails_alone(tmp_path: Path) -> None:
-    """When the joined batch fails, each request is run by itself: three are answered, the fourth gets the reason."""
+    """Of four requests that came as one batch, three are answered and the fourth gets the reason."""
 
     def outcome(value: float) -> object:
         tensor = triton.InferInput("x", [1, 4], "FP32")

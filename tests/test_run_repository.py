@@ -34,7 +34,7 @@ SHARED = {"postprocess", "decode_jpeg"}
 def graph(name: str, inputs: dict[str, tuple[int, list[int]]], answer: str, nodes: list[Any], **constants: Any) -> Any:
     """An ONNX model with a batch axis; the outputs are those of the contract for `answer`."""
     outputs = {
-        "engine": {"candidates": (TensorProto.FLOAT, [512, 6])},
+        "engine": {"candidates": (TensorProto.FLOAT, [768, 6])},
         "postprocess": {"detections": (TensorProto.FLOAT, [300, 6]), "count": (TensorProto.INT32, [1])},
     }[answer]
 
@@ -58,7 +58,7 @@ def tiny_engine() -> Any:
             helper.make_node("Expand", ["mean", "shape"], ["candidates"]),
         ],
         axes=np.array([1, 2], dtype=np.int64),
-        shape=np.array([1, 512, 6], dtype=np.int64),
+        shape=np.array([1, 768, 6], dtype=np.int64),
     )
 
 
@@ -67,7 +67,7 @@ def tiny_postprocess() -> Any:
     return graph(
         "postprocess",
         {
-            "candidates": (TensorProto.FLOAT, [512, 6]),
+            "candidates": (TensorProto.FLOAT, [768, 6]),
             "geometry": (TensorProto.FLOAT, [4]),
             "thresholds": (TensorProto.FLOAT, [2]),
         },
@@ -94,7 +94,7 @@ def write_models(folder: Path, *tiers: Tier, labels: str = "person\ncar\n") -> P
         (engine / "1").mkdir(parents=True)
         onnx.save(tiny_engine(), engine / "1" / "model.onnx")
         (engine / "labels.txt").write_text(labels)
-        (engine / "export.json").write_text(json.dumps({"canvas": "640x384", "top_k": 512, "precision": "f32"}))
+        (engine / "export.json").write_text(json.dumps({"canvas": "640x384", "top_k": 768, "precision": "f32"}))
     (folder / "postprocess" / "1").mkdir(parents=True)
     onnx.save(tiny_postprocess(), folder / "postprocess" / "1" / "model.onnx")
     return folder
@@ -258,7 +258,7 @@ def _broken_sidecar(models: Path) -> None:
             _other_canvas,
             r"yolo12n_engine: exported with canvas 960x544, the model repository expects 640x384; export it",
         ),
-        (_other_top_k, r"yolo12n_engine: exported with top_k 300, the model repository expects 512; export it"),
+        (_other_top_k, r"yolo12n_engine: exported with top_k 300, the model repository expects 768; export it"),
         (_broken_sidecar, r"export\.json: cannot be read as JSON"),
     ],
 )

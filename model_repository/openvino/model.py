@@ -1,7 +1,8 @@
 """Serves the `model.onnx` beside it with OpenVINO on a CPU: any model, its tensors are read from config.pbtxt.
 
-The requests of one batch are joined along the batch axis, run once and split again. A request that cannot be used
-gets its own error; the others are answered. Parameters of the configuration:
+The model is compiled for one item, and the items of a batch run one after the other: OpenVINO knows every shape then,
+and is faster than with an open batch, however full. A request that cannot be used or computed gets its own error; the
+others are answered. Parameters of the configuration:
 
 - `precision`: `f32` (default), `bf16`, or `auto` (OpenVINO's choice: bf16 where the CPU has it, silently).
 - `threads`: how many CPU threads one run may use; 0 is all cores.
@@ -36,16 +37,7 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response per request, in order: its outputs, or the reason why there are none."""
-        responses: list[Any] = [None] * len(requests)
-        usable: list[tuple[int, list[np.ndarray]]] = []
-        for index, request in enumerate(requests):
-            try:
-                usable.append((index, self._arrays(request)))
-            except ValueError as error:
-                responses[index] = _refusal(str(error), pb_utils.TritonError.INVALID_ARG)
-        for index, response in self._answers(usable):
-            responses[index] = response
-        return responses
+        return [self._answer(request) for request in requests]
 
     def finalize(self) -> None:
         """Release the compiled model."""
@@ -54,8 +46,11 @@ class TritonPythonModel:
     def _compiled(self, path: Path) -> ov.CompiledModel:
         if not path.is_file():
             raise pb_utils.TritonModelException(f"{path}: no such file; export the model first")
+        core = ov.Core()
         try:
-            return ov.Core().compile_model(path, "CPU", self._options())
+            model = core.read_model(path)
+            model.reshape({name: ov.PartialShape([1, *dims]) for name, (_, dims) in self.inputs.items()})
+            return core.compile_model(model, "CPU", self._options())
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise pb_utils.TritonModelException(f"{path}: OpenVINO cannot compile it: {reason}") from error
@@ -95,24 +90,21 @@ class TritonPythonModel:
             raise ValueError(f"inputs differ in their batch: {[len(array) for array in arrays]}")
         return arrays
 
-    def _answers(self, usable: list[tuple[int, list[np.ndarray]]]) -> list[tuple[int, Any]]:
-        """(index, response) of each request: one run for all, or one each where that run fails."""
-        if not usable:
-            return []
-        columns = list(zip(*(arrays for _, arrays in usable), strict=True))
-        joined = [column[0] if len(column) == 1 else np.concatenate(column) for column in columns]
+    def _answer(self, request: Any) -> Any:
+        """The request's outputs, or the reason why there are none."""
         try:
-            outputs = self._run(joined)
+            arrays = self._arrays(request)
+        except ValueError as error:
+            return _refusal(str(error), pb_utils.TritonError.INVALID_ARG)
+        try:
+            rows = [self._run([array[row : row + 1] for array in arrays]) for row in range(len(arrays[0]))]
         except RuntimeError as error:
-            if len(usable) == 1:
-                return [(usable[0][0], _refusal(f"OpenVINO: {error}", pb_utils.TritonError.INTERNAL))]
-            return [answer for one in usable for answer in self._answers([one])]
-        bounds = np.cumsum([len(arrays[0]) for _, arrays in usable])[:-1]
-        split = {name: np.split(array, bounds) for name, array in outputs.items()}
-        return [(index, _response(split, position)) for position, (index, _) in enumerate(usable)]
+            return _refusal(f"OpenVINO: {error}", pb_utils.TritonError.INTERNAL)
+        tensors = [pb_utils.Tensor(name, np.concatenate([row[name] for row in rows])) for name in self.outputs]
+        return pb_utils.InferenceResponse(tensors)
 
     def _run(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs by name, copied: OpenVINO's own memory is overwritten by the next run of this same batch."""
+        """Outputs of one item by name, copied: OpenVINO's own memory is overwritten by the next run."""
         for name, array in zip(self.inputs, arrays, strict=True):
             self.request.set_tensor(name, ov.Tensor(np.ascontiguousarray(array), shared_memory=True))
         self.request.infer()
@@ -130,10 +122,6 @@ def require_numpy_1(version: str) -> None:
 def _expected(entry: dict[str, Any]) -> tuple[np.dtype, tuple[int, ...]]:
     dtype = np.dtype(pb_utils.triton_string_to_numpy(entry["data_type"]))
     return dtype, tuple(int(dim) for dim in entry["dims"])
-
-
-def _response(split: dict[str, list[np.ndarray]], position: int) -> Any:
-    return pb_utils.InferenceResponse([pb_utils.Tensor(name, parts[position]) for name, parts in split.items()])
 
 
 def _refusal(message: str, code: int) -> Any:

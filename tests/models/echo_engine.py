@@ -28,7 +28,7 @@ class TritonPythonModel:
         responses = []
         for request in requests:
             frames = pb_utils.get_input_tensor_by_name(request, "frames").as_numpy()
-            candidates = np.zeros((len(frames), 512, 6), np.float32)
+            candidates = np.zeros((len(frames), 768, 6), np.float32)
             for index, frame in enumerate(frames):
                 camera, number = divmod(self._value(frame), 1 << 16)
                 candidates[index, 0] = (number % 600, 100, number % 600 + 20, 120, 0.9, camera)
