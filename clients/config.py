@@ -119,7 +119,7 @@ class Triton(_Section):
     runtime: Runtime = Field("openvino", description="What the embedded Triton runs the models with.")
     models: Path | None = Field(None, description="Folder of exported models; empty is the model repository itself.")
     precision: Literal["f32", "bf16", "auto"] = Field(
-        "f32", description="Arithmetic of the openvino runtime; auto is bf16 where the CPU has it, else f32."
+        "auto", description="Arithmetic of the openvino runtime; auto is bf16 where the CPU has it, else f32."
     )
     transport: TransportName = Field("auto", description="How frames travel; auto is shm on this host, else grpc.")
     window: int | None = Field(None, ge=1, le=512, description="Requests in flight at most; empty chooses.")

@@ -130,7 +130,9 @@ def _calibration(spec: Spec, arguments: argparse.Namespace) -> NDArray[np.uint8]
     if arguments.precision == "fp32":
         return None
     if arguments.precision == "int8" and arguments.calibration is None:
-        raise ExportError("--precision int8 needs --calibration: a folder of pictures, a video, or `demo`")
+        raise ExportError(
+            "--precision int8 needs --calibration: a folder of pictures, a video, a config.yaml or `demo`"
+        )
     return calibration_canvases(arguments.calibration or DEMO, spec.canvas)
 
 
@@ -293,7 +295,10 @@ def _add_models(commands: Any, shape: argparse.ArgumentParser) -> None:
     models.add_argument("--runtime", choices=("openvino", "tensorrt"), default="openvino", help=text)
     text = "of the engines (default: fp32 for openvino, fp16 for tensorrt)"
     models.add_argument("--precision", choices=("fp32", "fp16", "int8"), help=text)
-    text = "pictures to find the ranges of fp16 and int8 on: a folder, a video, or `demo` (default for fp16)"
+    text = (
+        "pictures to find the ranges of fp16 and int8 on: a folder, a video, the cameras of a config.yaml, "
+        "or `demo` (default for fp16)"
+    )
     models.add_argument("--calibration", metavar="SOURCE", help=text)
     folder = configs.REPOSITORY / "openvino"
     models.add_argument(
@@ -334,7 +339,7 @@ def _add_build(commands: Any, shape: argparse.ArgumentParser) -> None:
     plans.add_argument("models", nargs="+", choices=[tier.value for tier in Tier], metavar="MODEL")
     _add_folders(plans, "written to")
     plans.add_argument("--profiles", type=Path, default=_PROFILES, help="for data sheets (default %(default)s)")
-    text = "to compare plans with FP32 on: a folder, a video, `demo`, or `none` (default %(default)s)"
+    text = "to compare plans with FP32 on: a folder, a video, a config.yaml, `demo`, or `none` (default %(default)s)"
     plans.add_argument("--pictures", default=DEMO, metavar="SOURCE", help=text)
     plans.add_argument("--force", action="store_true", help="build what has not changed too")
     text = "TensorRT of the server, checked before building (default: the libnvinfer that is installed here)"
