@@ -214,6 +214,19 @@ def test_the_configured_cameras_are_calibrated_on_alike(tmp_path: Path, capsys: 
         calibration_canvases(str(config), Canvas(), 4)
 
 
+def test_cameras_give_in_turn_and_no_more_than_asked_for(tmp_path: Path) -> None:
+    """The first picture of each, then the second of each; the end is cut, and every camera is heard before."""
+    clips = [write_clip(tmp_path / f"{count}.mp4", moving_square(count)) for count in (5, 10, 20)]
+    config = tmp_path / "cameras.yaml"
+    config.write_text(json.dumps({"cameras": [{"id": clip.stem, "source": str(clip)} for clip in clips]}))
+    found = calibration_canvases(str(config), Canvas(), 6)
+    alone = [calibration_canvases(str(clip), Canvas(), 2) for clip in clips]
+    assert len(found) == 6
+    for place, picture in enumerate(found):
+        assert np.array_equal(picture, alone[place % 3][place // 3])
+    assert np.array_equal(calibration_canvases(str(config), Canvas(), 2), found[:2])
+
+
 def _reads_dq(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
     return any("DequantizeLinear" in other.op_type and other.output[0] == node.input[0] for other in model.graph.node)
 
