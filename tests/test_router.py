@@ -203,6 +203,36 @@ def test_a_shrinking_budget_waits_for_no_dwell_time() -> None:
     assert router.assign(rates, ONE_M, 6 * SECOND) == {"a": Tier.M, "b": Tier.N}
 
 
+def test_a_camera_that_dwells_rises_for_no_reason() -> None:
+    """a took b's place a moment ago, then a asks thrice as often and loses it: b must wait although there is room."""
+    router, rates = BudgetRouter(COSTS), {"a": 10.0, "b": 4.0}
+    router.observe("a", EMPTY, 0)
+    router.observe("b", CALM, 0)
+    assert router.assign(rates, 60.0, 0) == {"a": Tier.N, "b": Tier.M}
+    router.observe("a", BUSY, 60 * SECOND)
+    assert router.assign(rates, 60.0, 60 * SECOND) == {"a": Tier.M, "b": Tier.N}
+    assert router.assign({"a": 30.0, "b": 4.0}, 75.0, 61 * SECOND) == {"a": Tier.N, "b": Tier.N}
+    assert router.assign({"a": 30.0, "b": 4.0}, 75.0, 66 * SECOND) == {"a": Tier.N, "b": Tier.M}
+
+
+def test_upgrades_leave_room_for_rates_that_move() -> None:
+    """A tier that would fill 96 % of the budget is not taken, and one that fills it now is kept."""
+    router = BudgetRouter(COSTS)
+    router.observe("a", BUSY, 0)
+    assert router.assign({"a": 10.0}, 48.6 / 0.96, 0) == {"a": Tier.N}
+    assert router.assign({"a": 10.0}, 48.6 / 0.94, 1) == {"a": Tier.M}
+    assert router.assign({"a": 10.0}, 48.6, 10 * SECOND) == {"a": Tier.M}
+
+
+def test_what_is_left_over_is_not_spent_on_almost_nothing() -> None:
+    """An empty scene whose score has not quite faded gets the smallest tier though all time is free."""
+    router = BudgetRouter(COSTS)
+    router.observe("a", BUSY, 0)
+    router.observe("a", EMPTY, 10 * SECOND)
+    assert 0 < router.score("a") < RouterRules().least_score
+    assert router.assign({"a": 10.0}, 1e6, 10 * SECOND) == {"a": Tier.N}
+
+
 def test_rising_rates_are_a_shrinking_budget() -> None:
     """Cameras that ask for more often than before lose their tiers at once when the sum no longer fits."""
     router, _ = two_cameras(BUSY, CALM)

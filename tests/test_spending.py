@@ -99,17 +99,29 @@ def test_a_tier_below_the_hull_is_never_bought() -> None:
 
 
 def test_a_millisecond_goes_where_it_buys_most() -> None:
-    """One upgrade to m fits: the better camera gets it; with more, both have m before one has x."""
+    """One upgrade to m fits: the better camera gets it; two m before one x, which would leave the other with n."""
     bids = [Bid(10, 0.3, 0, 0, 2), Bid(10, 0.9, 0, 0, 2)]
     low = 2 * 16.4
     assert spend(HULL, bids, low + 32.3, Terms()) == [0, 1]
     assert spend(HULL, bids, low + 64.5, Terms()) == [1, 1]
+    assert spend(HULL, bids, low + 32.3 + 69.4, Terms()) == [1, 1]
     assert spend(HULL, bids, low + 64.5 + 69.4, Terms()) == [1, 2]
 
 
 def test_a_step_that_does_not_fit_leaves_room_for_smaller_ones() -> None:
     """A camera with a high rate cannot have it; the next best with a low rate can."""
     assert spend(HULL, [Bid(25, 0.9, 0, 0, 2), Bid(1, 0.5, 0, 0, 2)], 26 * 1.64 + 5, Terms()) == [0, 1]
+
+
+def test_no_step_is_taken_without_the_one_below_it() -> None:
+    """From n to m does not fit, from m to x would: the camera stays at n."""
+    hull = [Level(1, 0), Level(10, 9), Level(11, 9.5)]
+    assert spend(hull, [Bid(1, 1.0, 0, 0, 2)], 5, Terms()) == [0]
+
+
+def test_what_is_worth_nothing_is_not_bought() -> None:
+    """Not even with time that nobody else wants and no least worth."""
+    assert spend(HULL, [Bid(1, 0.0, 1, 0, 2)], 1e6, Terms()) == [0]
 
 
 @pytest.mark.parametrize(("challenger", "winner"), [(0.57, [1, 0]), (0.58, [0, 1])])
