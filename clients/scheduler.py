@@ -47,6 +47,7 @@ class _Entry:
     order: int = 0
     ready: bool = False
     in_flight: bool = False
+    granted_tier: Tier = Tier.N  # of the turn that is open
 
     def due_ns(self) -> int | None:
         return None if self.least_period_ns is None else self.granted_ns + self.least_period_ns
@@ -91,6 +92,14 @@ class Scheduler:
             raise ValueError(f"camera {stream_id!r} has a turn that is not finished")
         del self._entries[stream_id]
 
+    def move(self, stream_id: str, tier: Tier) -> None:
+        """From its next turn on the camera belongs to this tier; a turn that is open is finished in the old one."""
+        entry = self._entries[stream_id]
+        if tier is not entry.tier:
+            ahead = entry.deadline - self._clocks[entry.tier].time  # what it has waited or had in advance goes along
+            entry.deadline = self._clocks[tier].time + ahead
+            entry.tier = tier
+
     def ready(self, stream_id: str) -> None:
         """The camera has a frame waiting; saying so twice changes nothing."""
         entry = self._entries[stream_id]
@@ -119,7 +128,7 @@ class Scheduler:
         if not entry.in_flight:
             raise ValueError(f"camera {stream_id!r} has no turn to finish")
         entry.in_flight = False
-        self.shares.give_back(entry.tier)
+        self.shares.give_back(entry.granted_tier)
 
     def withdraw(self, stream_id: str) -> None:
         """The turn just granted was not used: it costs the camera nothing. Raises ValueError when it had none."""
@@ -150,6 +159,7 @@ class Scheduler:
             clock.time = max(clock.time, entry.deadline)
         entry.deadline = min(entry.deadline, clock.time)
         entry.ready, entry.in_flight, entry.granted_ns = False, True, now_ns
+        entry.granted_tier = entry.tier
         self.shares.take(entry.tier)
 
 
