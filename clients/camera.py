@@ -28,6 +28,7 @@ class Camera:
         self._audit = audit
         self._is_audit = False  # the frame in the slot
         self.took_audit = False  # the frame taken last
+        self.similar = 0  # frames that the gate called so, those included that were audited
         self._lock = threading.Lock()
         self._slot: Frame | None = None
         self._newest: Frame | None = None
@@ -44,6 +45,7 @@ class Camera:
                 self._slot, self._is_audit = frame, False
                 return False
             verdict = self._gate.decide(frame.picture.thumbnail, frame.captured_ns, now_ns)
+            self.similar += verdict is Verdict.SIMILAR
             self._is_audit = verdict is Verdict.SIMILAR and self._audit()
             if verdict is not None and not self._is_audit:
                 self._verdicts[verdict] += 1

@@ -85,6 +85,11 @@ class VirtualCard:
         self._free_ns = max(self._free_ns, self._clock.now_ns) + round(duration_ms * 1e6)
         return self._free_ns
 
+    @property
+    def waiting(self) -> int:
+        """Requests in the queues of all tiers."""
+        return sum(len(batcher.queue) for batcher in self._batchers.values())
+
     def left_queue(self, waited_ns: int) -> None:
         """A request goes to the card after so long in a queue."""
         self._queued_ms += waited_ns / 1e6

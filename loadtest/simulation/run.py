@@ -6,11 +6,13 @@ decides is the client's code.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
+from clients.audit import AuditRules, misses
 from clients.control import Control, Member, Reading, SceneReader
 from clients.gate import GateRules
 from clients.governor import GovernorRules, governor_of
@@ -52,6 +54,7 @@ class Scenario:
     max_age_ms: float = 500.0
     window: int = 48
     tracks: bool = True
+    audit: AuditRules = field(default_factory=AuditRules)
     overhead_ms: float = 4.0
     judge_every: int = 5
     canvases: Mapping[Tier, str] = field(default_factory=lambda: dict.fromkeys(Tier, "640x384"))
@@ -81,11 +84,13 @@ class Simulation:
         limits = {tier: TierLimits(timing.per_inference_ms, 3 * timing.largest) for tier, timing in tiers.items()}
         self.scheduler = Scheduler(TierShares(limits, scenario.window))
         self.ages = Histogram()
+        self.tiers = tuple(tiers)
+        self._population = self._population_missed = 0
+        self.answered: Counter[Tier] = Counter()
         self.judge = judge
         self.cameras = {one.name: one for one in _cameras(scenario, recordings)}
         self.control = self._control(tiers)
         self._scenes = {one.name: SceneReader(_scale(one)) for one in self.cameras.values()}
-        self._queued_ms, self._sent = 0.0, 0
 
     def run(self) -> None:
         """To the end; requests in flight then are not answered any more."""
@@ -150,8 +155,18 @@ class Simulation:
         if next_ns < end_ns:
             self.clock.at(next_ns, partial(self._captured, one, number + 1, next_ns, end_ns))
 
+    def population(self) -> float | None:
+        """The share of all frames that were called similar, audited or not, that a full audit would call missed."""
+        return self._population_missed / self._population if self._population else None
+
     def _offered(self, one: SimulatedCamera, frame: Frame) -> None:
-        if one.camera.offer(frame, self.clock.now_ns):
+        was_similar = one.camera.similar
+        waits = one.camera.offer(frame, self.clock.now_ns)
+        if one.camera.similar > was_similar:
+            shown, found = one.now_shown(frame.media_time_s), one.detections(frame.index, one.tier)
+            self._population += 1
+            self._population_missed += bool(misses(shown, found, one.audit.rules)[1])
+        if waits:
             self.scheduler.ready(one.name)
             self._grant()
 
@@ -180,6 +195,7 @@ class Simulation:
         found = one.detections(frame.index, tier)
         age_ms = frame.age_ms(self.clock.now_ns)
         self.ages.add(age_ms)
+        self.answered[tier] += 1
         if audited:
             one.audit.judged(one.now_shown(frame.media_time_s), found)
         self.judge.answered(one, frame, found)
@@ -215,6 +231,15 @@ def _cameras(scenario: Scenario, recordings: Sequence[Recording]) -> list[Simula
         canvases = dict(scenario.canvases)
         name = f"cam{number:03d}"
         found.append(
-            SimulatedCamera(name, recording, first, scenario.rules, canvases, scenario.tier, tracks=scenario.tracks)
+            SimulatedCamera(
+                name,
+                recording,
+                first,
+                scenario.rules,
+                canvases,
+                scenario.tier,
+                tracks=scenario.tracks,
+                audit=scenario.audit,
+            )
         )
     return found
