@@ -91,6 +91,20 @@ class Scheduler:
             raise ValueError(f"camera {stream_id!r} has a turn that is not finished")
         del self._entries[stream_id]
 
+    def move(self, stream_id: str, tier: Tier) -> None:
+        """The camera's turns are of another tier from now on; it keeps its distance from that tier's virtual time.
+
+        Raises ValueError while it has a turn, which belongs to the tier that it was granted in.
+        """
+        entry = self._entries[stream_id]
+        if entry.in_flight:
+            raise ValueError(f"camera {stream_id!r} has a turn that is not finished")
+        period = 1 / entry.weight
+        ahead = min(max(entry.deadline - self._clocks[entry.tier].time, -period), period)
+        if entry.ready:  # as in `ready`, V <= F: what the others' bound rests on
+            ahead = max(ahead, 0.0)
+        entry.tier, entry.deadline = tier, self._clocks[tier].time + ahead
+
     def ready(self, stream_id: str) -> None:
         """The camera has a frame waiting; saying so twice changes nothing."""
         entry = self._entries[stream_id]
