@@ -57,7 +57,7 @@ class Model(_Section):
     """Which tiers of YOLO12, and what counts as a detection."""
 
     default: ParsedTier = Field(Tier.M, description="Tier of a camera that names none.")
-    fallback: ParsedTier = Field(Tier.N, description="Tier used where the wanted one has not been exported.")
+    fallback: ParsedTier = Field(Tier.N, description="Tier used where the wanted one is not exported or fails.")
     high_precision: ParsedTier = Field(Tier.X, description="Tier for difficult scenes.")
     confidence: float = Field(0.25, ge=0, le=1, description="Least score of a detection.")
     iou: float = Field(0.7, ge=0, le=1, description="Largest overlap of two boxes of one class.")

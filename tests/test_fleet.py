@@ -173,8 +173,8 @@ def wait_for_lines(path: Path, count: int, process: subprocess.Popen[str]) -> No
 def running(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
     """`python -m clients` in the background; killed when the test fails before it has ended."""
     command = [sys.executable, "-m", "clients", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes, **options) as process:
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    with subprocess.Popen(command, cwd=ROOT, text=True, **options) as process:
         try:
             yield process
         finally:
