@@ -349,6 +349,9 @@ async def test_a_removed_cameras_answer_is_still_taken(tmp_path: Path) -> None:
     pipe = Pipeline([camera], Held(nothing), [sink], window=1, limits=LIMITS, server_ready=ready, stays=True)
     run = asyncio.create_task(pipe.run())
     await asked.wait()
+    await until(
+        lambda: camera.camera.has_waiting
+    )  # when the answer comes, this frame wants a turn that it must not get
     removal = asyncio.create_task(pipe.remove("cam0"))
     await until(lambda: not pipe.lanes)
     removal.cancel()
