@@ -59,6 +59,7 @@ class Model(_Section):
     default: ParsedTier = Field(Tier.M, description="Tier of a camera that names none.")
     fallback: ParsedTier = Field(Tier.N, description="Tier used where the wanted one is not exported or fails.")
     high_precision: ParsedTier = Field(Tier.X, description="Tier for difficult scenes.")
+    retry_s: float = Field(30, gt=0, le=3600, description="Seconds until a tier that fails is tried again.")
     confidence: float = Field(0.25, ge=0, le=1, description="Least score of a detection.")
     iou: float = Field(0.7, ge=0, le=1, description="Largest overlap of two boxes of one class.")
     canvas: str = Field("640x384", description="Size that is inferred; the exported models must have the same.")

@@ -205,7 +205,7 @@ class Fleet:
             limits=tier_limits(settings, served.largest_batch),
             first_window=settings.system.min_batch_size,
             server_ready=link.is_ready,
-            fallback=Fallback(served.tiers, settings.model.fallback),
+            fallback=Fallback(served.tiers, settings.model.fallback, rest_s=settings.model.retry_s),
             stays=True,
             on_over=self._subscriptions.end,
         )
