@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -56,8 +57,9 @@ class Model(_Section):
     """Which tiers of YOLO12, and what counts as a detection."""
 
     default: ParsedTier = Field(Tier.M, description="Tier of a camera that names none.")
-    fallback: ParsedTier = Field(Tier.N, description="Tier used where the wanted one has not been exported.")
+    fallback: ParsedTier = Field(Tier.N, description="Tier used where the wanted one is not exported or fails.")
     high_precision: ParsedTier = Field(Tier.X, description="Tier for difficult scenes.")
+    retry_s: float = Field(30, gt=0, le=3600, description="Seconds until a tier that fails is tried again.")
     confidence: float = Field(0.25, ge=0, le=1, description="Least score of a detection.")
     iou: float = Field(0.7, ge=0, le=1, description="Largest overlap of two boxes of one class.")
     canvas: str = Field("640x384", description="Size that is inferred; the exported models must have the same.")
@@ -198,22 +200,25 @@ class Settings(_Section):
         named = {camera.model for camera in self.cameras} | set(self.model.tiers)
         return tuple(tier for tier in Tier if tier in named)
 
-    def streams(self) -> tuple[StreamSpec, ...]:
+    def streams(self, *, may_be_empty: bool = False) -> tuple[StreamSpec, ...]:
         """The cameras with the defaults filled in.
 
         Raises ConfigError: no camera, one too many, an id twice or malformed, a source that cannot be one.
         """
-        self._check_cameras()
+        self._check_cameras(may_be_empty=may_be_empty)
+        return tuple(self.stream(camera) for camera in self.cameras)
+
+    def stream(self, camera: Camera) -> StreamSpec:
+        """One camera with the defaults filled in. Raises ConfigError: a malformed id, a source that cannot be one."""
         try:
-            streams = tuple(self._stream(camera) for camera in self.cameras)
+            stream = self._stream(camera)
         except ValueError as error:
             raise ConfigError(f"cameras: {error}") from error
-        for stream in streams:
-            address_of(stream)
-        return streams
+        address_of(stream)
+        return stream
 
-    def _check_cameras(self) -> None:
-        if not self.cameras:
+    def _check_cameras(self, *, may_be_empty: bool) -> None:
+        if not (self.cameras or may_be_empty):
             raise ConfigError("cameras: the list is empty; add at least one camera with an id and a source")
         if len(self.cameras) > self.system.max_streams:
             raise ConfigError(
@@ -275,6 +280,15 @@ def parse_settings(content: dict[str, Any], *, origin: str) -> Settings:
     except ValidationError as error:
         lines = [f"{origin}: {_complaint(detail)}" for detail in error.errors()]
         raise ConfigError("\n".join(lines)) from error
+
+
+def parse_camera(stream_id: str, source: str, options: Mapping[str, Any]) -> Camera:
+    """One camera of `add_stream`; the options are the keys of the file's `cameras`. Raises ConfigError."""
+    try:
+        return Camera.model_validate({**options, "id": stream_id, "source": source})
+    except ValidationError as error:
+        details = [{**detail, "loc": ("cameras", stream_id, *detail["loc"])} for detail in error.errors()]
+        raise ConfigError("\n".join(_complaint(detail) for detail in details)) from None
 
 
 _MERGE = "tag:yaml.org,2002:merge"  # `<<: *defaults`: what it brings may be overridden

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from clients.camera import Camera
@@ -25,12 +25,13 @@ class Lane:
     """One camera. The reader's thread decodes and offers; everything else is called from the event loop."""
 
     def __init__(self, spec: StreamSpec, rules: GateRules, tier: Tier, emit: Emit = "inferred") -> None:
-        """Raises ConfigError for a source that cannot be one."""
+        """`tier` is what serves it now; `spec.tier` is what it wants. Raises ConfigError for an impossible source."""
         self.spec = spec
         self.tier = tier
         self.camera = Camera(Gate(rules))
         self.tracker = Tracker()
         self.ages = Histogram()
+        self.inferred: Counter[Tier] = Counter()
         self.latest: tuple[Frame, Result] | None = None
         self._between: deque[tuple[int, float, int]] = deque()  # frames not answered yet: index, media time, captured
         self._emits_all = emit == "all"
@@ -78,6 +79,7 @@ class Lane:
         track_ids = self.tracker.update(detections, frame.media_time_s)
         age_ms = frame.age_ms(now_ns)
         self.ages.add(age_ms)
+        self.inferred[self.tier] += 1
         self._longest_gap_ns = max(self._longest_gap_ns, self._open_gap_ns(now_ns))
         self._last_answer_ns = now_ns
         result = Result(frame.stream_id, frame.index, frame.media_time_s, age_ms, self.tier, detections, track_ids)
@@ -130,6 +132,9 @@ class Lane:
             states={state.value: times for state, times in connection.entered.items()},
             last_problem=connection.reason or None,
             packets_skipped=connection.skipped,
+            wanted=self.spec.tier,
+            inferred=dict(self.inferred),
+            is_down=connection.is_down,
         )
 
     def _offer(self, frame: Frame) -> None:

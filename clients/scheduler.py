@@ -93,12 +93,16 @@ class Scheduler:
         del self._entries[stream_id]
 
     def move(self, stream_id: str, tier: Tier) -> None:
-        """From its next turn on the camera belongs to this tier; a turn that is open is finished in the old one."""
+        """The camera's next turns are of another tier; it keeps its distance from that tier's virtual time.
+
+        A turn that is open is finished in the tier that it was granted in.
+        """
         entry = self._entries[stream_id]
-        if tier is not entry.tier:
-            ahead = entry.deadline - self._clocks[entry.tier].time  # what it has waited or had in advance goes along
-            entry.deadline = self._clocks[tier].time + ahead
-            entry.tier = tier
+        period = 1 / entry.weight
+        ahead = min(max(entry.deadline - self._clocks[entry.tier].time, -period), period)
+        if entry.ready:  # as in `ready`, V <= F: what the others' bound rests on
+            ahead = max(ahead, 0.0)
+        entry.tier, entry.deadline = tier, self._clocks[tier].time + ahead
 
     def ready(self, stream_id: str) -> None:
         """The camera has a frame waiting; saying so twice changes nothing."""
