@@ -66,6 +66,16 @@ class Camera:
             self.took_audit = self._is_audit
             return frame
 
+    def pace(self, fps: float) -> None:
+        """At most so many turns per second from the next one on."""
+        with self._lock:
+            self._gate.pace(fps)
+
+    @property
+    def likeness(self) -> float | None:
+        """How similar the frame taken last is to the one inferred before it; None for the first."""
+        return self._gate.likeness
+
     def expire(self, now_ns: int) -> None:
         """Count a waiting frame as stale when it is."""
         with self._lock:

@@ -24,13 +24,16 @@ from clients.types import Detections, Tier
 _SMALL_CANVAS_PX = 32.0
 _UNSURE = 0.5
 _MEMORY = 0.5  # share of a new look in a camera's counted rate
+_LEAST_BUSY = 0.02  # share of the time that the engines must have worked for their speed to be told
+_LEAST_SLOWNESS = 0.05
 _LEAST_PASSES = 0.1  # a gate that has let nothing through may do so at any moment
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the server and the card say, since the last look; None where it is not known. As in `governor.Load`."""
+    """What server and card say, since the last look; None where it is not known. The rest as in `governor.Load`."""
 
+    engine_ms: float | None = None  # that the engines were busy, all batches together
     queue_ms: float | None = None
     busy_percent: float | None = None
     sm_clock_mhz: int | None = None
@@ -100,6 +103,7 @@ class Control:
         self._by_need = by_need
         self._cameras: dict[str, _Camera] = {}
         self._work_ms = 0.0
+        self._slowness = 1.0
         self._ages = Histogram()
         self._looked_ns: int | None = None
 
@@ -138,17 +142,31 @@ class Control:
             for camera in self._cameras.values():
                 camera.rate_fps += _MEMORY * (camera.answered / elapsed_s - camera.rate_fps)
                 camera.answered = 0
+        self._follow_engines(reading, elapsed_s)
         orders = self._governor.look(self._load(reading, in_flight, elapsed_s), now_ns)
         self._work_ms, self._ages = 0.0, Histogram()
-        chosen = self._paces(orders)
+        budget_ms_per_s = orders.budget_ms_per_s / self._slowness
+        chosen = self._paces(orders.rate_scale, budget_ms_per_s)
         rates = {name: pace * self._cameras[name].passes for name, pace in chosen.items()}
         for name, pace in chosen.items():
             self._cameras[name].pace_fps = pace
-        return Decision(orders, self._router.assign(rates, orders.budget_ms_per_s, now_ns), chosen)
+        return Decision(orders, self._router.assign(rates, budget_ms_per_s, now_ns), chosen)
 
-    def _paces(self, orders: Orders) -> dict[str, float]:
-        per_s = min(orders.budget_ms_per_s, self._most_on_rates) / min(self._ms.values())
-        return paces({name: self._pace(one, orders.rate_scale) for name, one in self._cameras.items()}, per_s)
+    @property
+    def slowness(self) -> float:
+        """How many times as long as their costs say the engines take: 1 on the card that the costs are of."""
+        return self._slowness
+
+    def _follow_engines(self, reading: Reading, elapsed_s: float) -> None:
+        """Costs come from a data sheet; what is served here may be slower or quicker, all tiers alike."""
+        if reading.engine_ms is None or self._work_ms * self._slowness < _LEAST_BUSY * elapsed_s * 1000:
+            return
+        self._slowness += _MEMORY * (max(_LEAST_SLOWNESS, reading.engine_ms / self._work_ms) - self._slowness)
+
+    def _paces(self, rate_scale: float, budget_ms_per_s: float) -> dict[str, float]:
+        most = self._most_on_rates / self._slowness
+        per_s = min(budget_ms_per_s, most) / min(self._ms.values())
+        return paces({name: self._pace(one, rate_scale) for name, one in self._cameras.items()}, per_s)
 
     def _pace(self, camera: _Camera, rate_scale: float) -> Pace:
         member = camera.member
@@ -167,8 +185,8 @@ class Control:
             sm_clock_max_mhz=reading.sm_clock_max_mhz,
             memory_percent=reading.memory_percent,
             decoder_percent=reading.decoder_percent,
-            work_ms_per_s=self._work_ms / elapsed_s if elapsed_s > 0 else None,
-            floor_ms_per_s=least_fps * min(self._ms.values()),
+            work_ms_per_s=self._work_ms * self._slowness / elapsed_s if elapsed_s > 0 else None,
+            floor_ms_per_s=least_fps * min(self._ms.values()) * self._slowness,
         )
 
 

@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, Protocol
 
-from clients.scene import RouterRules, Scene, article_edges, edge_density, score_of
+from clients.scene import ARTICLE_WIDTH_PX, RouterRules, Scene, article_edges, edge_density, score_of
 from clients.spending import Bid, Level, Terms, lowest_cost, spend, upper_hull
 from clients.types import Tier
 
 __all__ = [  # what callers need of the scene comes with the router
+    "ARTICLE_WIDTH_PX",
     "AUTHORS_STRENGTH",
     "ArticleRouter",
     "BudgetRouter",

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_ARTICLE_WIDTH_PX = 1280  # the article scales wider frames down to this
+ARTICLE_WIDTH_PX = 1280  # the article scales wider frames down to this
 _ARTICLE_CANNY = (100, 200)  # lower and upper threshold of the gradient
 _EDGE_STEP = 24  # levels of luma between neighbours of a thumbnail that count as an edge
 
@@ -102,8 +102,8 @@ def score_of(scene: Scene, rules: RouterRules) -> float:
 def article_edges(luma: NDArray[np.uint8]) -> float:
     """0..1: share of edge pixels of UINT8 (H, W) by Canny(100, 200), on the frame of at most 1280 px width."""
     height, width = luma.shape
-    if width > _ARTICLE_WIDTH_PX:
-        luma = cv2.resize(luma, (_ARTICLE_WIDTH_PX, max(1, round(height * _ARTICLE_WIDTH_PX / width))))
+    if width > ARTICLE_WIDTH_PX:
+        luma = cv2.resize(luma, (ARTICLE_WIDTH_PX, max(1, round(height * ARTICLE_WIDTH_PX / width))))
     return float(np.count_nonzero(cv2.Canny(luma, *_ARTICLE_CANNY)) / luma.size)
 
 

@@ -75,6 +75,11 @@ class Scheduler:
         """Turns granted and not yet finished."""
         return self.shares.in_flight
 
+    @property
+    def waiting(self) -> int:
+        """Cameras that have a frame and no turn."""
+        return sum(entry.ready and not entry.in_flight for entry in self._entries.values())
+
     def add(self, stream_id: str, *, weight: float, now_ns: int, min_fps: float = 0.0, tier: Tier = Tier.N) -> None:
         """Admit a camera. Raises ValueError: it is there already, a weight not positive, a negative minimum."""
         if stream_id in self._entries:
@@ -168,4 +173,4 @@ class Scheduler:
 
 
 def _earliest(waiting: list[_Entry]) -> _Entry:
-    return min(waiting, key=lambda one: (one.deadline, one.order))
+    return min(waiting, key=lambda one: (one.deadline, -one.weight, one.order))

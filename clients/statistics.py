@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from clients.audit import AuditReport, merged
 from clients.types import Tier, Verdict
 
 _LEAST_MS, _MOST_MS = 0.1, 100_000.0
@@ -84,6 +85,7 @@ class CameraReport:
     wanted: Tier | None = None
     inferred: Mapping[Tier, int] = field(default_factory=dict)
     is_down: bool = False
+    audit: AuditReport = field(default_factory=lambda: AuditReport(0, 0, 0, 0))
 
     @property
     def fallbacks(self) -> int:
@@ -112,6 +114,7 @@ class CameraReport:
             "longest_gap_s": None if self.longest_gap_s is None else round(self.longest_gap_s, 3),
             "objects": self.objects,
             "result_age_ms": self.ages.summary(),
+            "audit": self.audit.as_json(),
         }
 
 
@@ -181,6 +184,7 @@ class Summary:
             "precision": self.precision,
             "transport": self.transport,
             "fallbacks": totals.fallbacks,
+            "audit": merged([camera.audit for camera in self.cameras]).as_json(),
             "result_age_ms": totals.ages.summary(),
             "client_cpu_ms_per_inference": round(self.client_cpu_s * 1000 / inferences, 2) if inferences else None,
             "per_camera": {camera.stream_id: camera.as_json(self.seconds) for camera in self.cameras},

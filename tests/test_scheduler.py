@@ -147,6 +147,23 @@ def test_what_a_camera_does_not_ask_for_goes_to_the_others(cameras: list[tuple[f
         assert grants[f"c{index}"] / seconds >= 0.5 * fair - 3 / seconds
 
 
+def test_equal_deadlines_are_settled_by_weight() -> None:
+    """A heavy camera among light ones whose frames come all at once gets its share: it does not lose every tie."""
+    scheduler = fleet([1.0, 0.25, 0.25, 0.25])
+    rates, capacity, seconds = (9.5, 3.0, 3.0, 3.0), 12.5, 60
+    grants: Counter[str] = Counter()
+    now, asked = 0, [0] * len(rates)
+    while now < seconds * SECOND:
+        for index, fps in enumerate(rates):
+            if now * fps / SECOND >= asked[index]:
+                asked[index] = int(now * fps / SECOND) + 1
+                scheduler.ready(f"c{index}")
+        granted, now = turn(scheduler, now, 1 / capacity)
+        grants.update([granted] if granted else [])
+    fair = 12.5 * 1 / 1.75
+    assert grants["c0"] / seconds >= 0.9 * fair
+
+
 def water_level(cameras: list[tuple[float, float]], capacity: float) -> list[float]:
     """Weighted max-min rates by bisection of the level: min(demand, level x weight), in all at most the capacity."""
     low, high = 0.0, 1000.0
