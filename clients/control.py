@@ -53,9 +53,13 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """From now on: the governor's orders; each camera's tier, and its inferences per second at most."""
+    """From now on: the governor's orders; each camera's tier, and its inferences per second at most.
+
+    `slowness`: how many times as long as their costs say the engines take.
+    """
 
     orders: Orders
+    slowness: float = 1.0
     tiers: Mapping[str, Tier] = field(default_factory=dict)
     paces: Mapping[str, float] = field(default_factory=dict)
 
@@ -150,12 +154,7 @@ class Control:
         rates = {name: pace * self._cameras[name].passes for name, pace in chosen.items()}
         for name, pace in chosen.items():
             self._cameras[name].pace_fps = pace
-        return Decision(orders, self._router.assign(rates, budget_ms_per_s, now_ns), chosen)
-
-    @property
-    def slowness(self) -> float:
-        """How many times as long as their costs say the engines take: 1 on the card that the costs are of."""
-        return self._slowness
+        return Decision(orders, self._slowness, self._router.assign(rates, budget_ms_per_s, now_ns), chosen)
 
     def _follow_engines(self, reading: Reading, elapsed_s: float) -> None:
         """Costs come from a data sheet; what is served here may be slower or quicker, all tiers alike."""

@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from clients.audit import AuditRules
 from clients.config import Settings, TransportName, parse_camera
+from clients.control import Decision
 from clients.dashboard.live import show
 from clients.errors import FleetStopped, StreamExists, TooManyStreams, UnknownStream
 from clients.fallback import Fallback, resolve_tier
@@ -175,6 +176,11 @@ class Fleet:
             dropped=self._dropped(sinks),
             removed=self._removed.with_cameras(()),
         )
+
+    @property
+    def decision(self) -> Decision | None:
+        """What was decided last: orders, tiers and paces; None before the first look, or without a governor."""
+        return self._known().pipeline.decision
 
     def stop(self) -> None:
         """No new turns from now on; leaving the context waits for the rest."""
