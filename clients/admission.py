@@ -45,7 +45,7 @@ def admit(
     room = budget - planned_ms_per_s
     if new_ms_per_s <= room + _ROUNDING * budget:
         return Admission(True, 1.0)
-    share = max(0.0, room) / new_ms_per_s
+    share = room / new_ms_per_s
     short = f"it needs {new_ms_per_s:.1f} GPU-ms/s, {max(0.0, room):.1f} of {budget:.1f} are left"
     if mode == "strict":
         return Admission(False, 0.0, short)

@@ -117,6 +117,15 @@ def test_the_window_follows_the_queue() -> None:
     assert governor.look(replace(CALM, in_flight=40), 110 * SECOND).window == 40
 
 
+def test_the_window_is_cut_once_per_settling_time_and_stops_at_its_least() -> None:
+    """Looks every 100 ms halve it once per second; at the least size there is nothing left to cut, and it says so."""
+    governor = AgeGovernor(replace(RULES, least_window=6))
+    load = replace(CALM, queue_ms=400)
+    orders = [governor.look(load, tenth * SECOND // 10) for tenth in range(30)]
+    assert [orders[tenth].window for tenth in (0, 9, 10, 29)] == [8, 8, 6, 6]
+    assert [one.reason for one in orders].count("queue") == 2
+
+
 def test_a_window_that_was_just_cut_comes_before_tiers() -> None:
     """Late and a long queue: the window at the first look, tiers too at the next."""
     governor = AgeGovernor(RULES)
@@ -133,23 +142,55 @@ def test_an_age_that_falls_already_needs_no_further_cut() -> None:
     assert reasons == ["age", "waiting", "age"]
 
 
-def test_a_level_that_failed_is_not_tried_again_before_its_patience_is_over() -> None:
-    """The step that made results late is repeated after 30 s, then 60, 120, 240; the level before it serves."""
-    governor = AgeGovernor(RULES)
+def tries(rules: GovernorRules, seconds: int, blind: range = range(0)) -> list[int]:
+    """When results were late, on a card that gives 600 ms/s; calm otherwise, neither late nor calm in `blind`."""
+    governor = AgeGovernor(rules)
     looks(governor, LATE, 2)
-    tries, second = [], 2
-    while second < 1000:
-        load = CALM if governor.look(CALM, second * SECOND).budget_ms_per_s <= 600 else LATE
+    late, second = [], 2
+    while second < seconds:
+        load = replace(CALM, p95_age_ms=150) if second in blind else CALM
+        fits = governor.look(load, second * SECOND).budget_ms_per_s <= 600
         second += 1
-        if load is LATE:
-            tries.append(second)
+        if not fits:
+            late.append(second)
             assert governor.look(LATE, second * SECOND).reason == "age"
             second += 1
-    gaps = [later - earlier for earlier, later in pairwise(tries)]
-    assert 30 <= gaps[0] < 45
-    assert 60 <= gaps[1] < 75
-    assert 120 <= gaps[2] < 135
-    assert 240 <= gaps[3] < 255
+    return late
+
+
+def test_a_level_that_failed_is_not_tried_again_before_its_patience_is_over() -> None:
+    """The step that made results late is repeated after 30 s, then 60, 120, 240; the level before it serves."""
+    gaps = [later - earlier for earlier, later in pairwise(tries(RULES, 1000))]
+    assert [30 * 2**index <= gap < 30 * 2**index + 15 for index, gap in enumerate(gaps)] == [True] * 5
+
+
+def test_patience_has_a_limit_and_is_short_again_after_a_long_time_without_failure() -> None:
+    """With at most 60 s: 30, 60, 60 …; after three minutes in which nothing was tried it begins with 30 s again."""
+    rules = replace(RULES, longest_patience_s=60)
+    gaps = [later - earlier for earlier, later in pairwise(tries(rules, 600, blind=range(210, 390)))]
+    assert [gap // 30 for gap in gaps] == [1, 2, 2, gaps[3] // 30, 1, 2, 2]
+    assert gaps[3] > 180
+
+
+def test_a_level_that_held_for_long_is_not_blamed() -> None:
+    """Late 40 s after the last step up: something else has happened; the level is tried again after the hold."""
+    governor = AgeGovernor(RULES)
+    looks(governor, LATE, 2)
+    raised = governor.look(CALM, 20 * SECOND)
+    assert raised.reason == "recovery"
+    assert governor.look(LATE, 60 * SECOND).reason == "age"
+    again = [governor.look(CALM, second * SECOND).budget_ms_per_s for second in range(61, 90)]
+    assert max(again) > raised.budget_ms_per_s
+
+
+def test_when_cameras_leave_while_rates_are_reduced_tiers_come_back_by_steps() -> None:
+    """The floor falls from 600 to 100: the budget stays at it until rates are back, and rises from there."""
+    governor = AgeGovernor(replace(RULES, floor_ms_per_s=600))
+    assert looks(governor, LATE, 5)[-1].rate_scale < 1
+    after = [one.budget_ms_per_s for one in looks(governor, replace(CALM, floor_ms_per_s=100), 200, start=5)]
+    assert after[0] <= 100
+    assert max(later - earlier for earlier, later in pairwise(after)) <= 40.001
+    assert after[-1] > 400
 
 
 def test_a_full_decoder_is_not_answered_with_tiers() -> None:
@@ -186,7 +227,7 @@ def test_the_floor_may_move_with_the_cameras() -> None:
     assert governor.look(replace(CALM, floor_ms_per_s=50), 5 * SECOND).budget_ms_per_s == pytest.approx(409.6)
 
 
-@pytest.mark.parametrize("floor", [0.0, 100.0, 333.3, 799.999, 5000.0])
+@pytest.mark.parametrize("floor", [0.0, 100.0, 211.2, 249.4, 799.999, 5000.0])
 def test_rates_follow_whatever_the_floor_is(floor: float) -> None:
     """No rounding of the floor keeps the rates from being cut."""
     assert looks(AgeGovernor(replace(RULES, floor_ms_per_s=floor)), LATE, 120)[-1].rate_scale == (
