@@ -12,6 +12,8 @@ from typing import Any
 
 from clients.arguments import seconds
 from clients.errors import FleetError
+from loadtest.fidelity import add_fidelity
+from loadtest.savings_command import add_savings
 from loadtest.simulate import add_simulate
 
 
@@ -72,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     fifty.add_argument("--out", type=Path, default=Path("out/fifty"), metavar="DIR", help="default %(default)s")
     fifty.set_defaults(command=_fifty)
     add_simulate(commands)
+    add_savings(commands)
+    add_fidelity(commands)
     return parser
 
 
