@@ -97,7 +97,13 @@ def _virtual(twin: Twin, profile: GpuProfile) -> dict[str, Any]:
     tiers = {Tier.N: _slowed(timings(profile)[Tier.N], twin.time_scale)}
     similarity = 0.95 if twin.gate else None
     scenario = Scenario(
-        len(twin.clips), twin.seconds, twin.demand_fps, similarity=similarity, max_age_ms=5000, judge_every=10**9
+        len(twin.clips),
+        twin.seconds,
+        twin.demand_fps,
+        similarity=similarity,
+        max_age_ms=5000,
+        judge_every=10**9,
+        in_step=True,
     )
     simulation = Simulation(scenario, [_recording(clip) for clip in twin.clips], tiers, Judge(scenario.judge_every))
     simulation.run()

@@ -58,6 +58,7 @@ class Scenario:
     overhead_ms: float = 4.0
     judge_every: int = 5
     deadline_ms: float = 200.0
+    in_step: bool = False  # all cameras' frames at the same moments, else spread over a frame's time
     slow: tuple[float, float, float] = (0.0, 0.0, 1.0)  # from, to (s), and how many times as slow the card is then
     canvases: Mapping[Tier, str] = field(default_factory=lambda: dict.fromkeys(Tier, "640x384"))
 
@@ -100,7 +101,8 @@ class Simulation:
         end_ns = round(self.scenario.seconds * _SECOND_NS)
         for place, one in enumerate(self.cameras.values()):
             self.scheduler.add(one.name, weight=1.0, now_ns=0, tier=one.tier)
-            first_ns = place * _SECOND_NS // (len(self.cameras) * one.recording.fps)  # cameras are not in step
+            spread = 0 if self.scenario.in_step else place
+            first_ns = spread * _SECOND_NS // (len(self.cameras) * one.recording.fps)
             self.clock.at(first_ns, partial(self._captured, one, 0, first_ns, end_ns))
         start_s, end_s, slowness = self.scenario.slow
         if slowness != 1:
