@@ -87,6 +87,18 @@ class Optimization(_Section):
     max_resolution: str = Field("1280x720", description="WIDTHxHEIGHT in pixels.")
     similarity_threshold: float = Field(0.95, gt=0, le=1, description="A frame at least this similar is skipped.")
     max_skip_s: float = Field(0.8, gt=0, le=10, description="A camera is inferred at least this often, similar or not.")
+    switching: Literal["budget", "article", "fixed"] = Field(
+        "budget", description="How n, m or x is chosen: where a GPU-millisecond buys most, or by edges, or not at all."
+    )
+    governor: Literal["ours", "article", "off"] = Field(
+        "ours", description="What holds the load: the age of results, or the article's rule, or nothing."
+    )
+    quality_share: float = Field(
+        0.3, ge=0, lt=1, description="Of the budget, kept for better tiers before more inferences."
+    )
+    audit_share: float = Field(
+        0.02, ge=0, le=1, description="Of the skipped frames, inferred when there is room, to count what was missed."
+    )
 
     @field_validator("max_resolution")
     @classmethod
@@ -108,6 +120,7 @@ class Monitoring(_Section):
 
     gpu_utilization_threshold: float = Field(80, gt=0, le=100, description="Percent; above it a warning is logged.")
     check_interval: float = Field(5, gt=0, le=3600, description="Seconds between two looks at the GPU and the server.")
+    age_objective_ms: float = Field(200, gt=0, description="Results older than this (95 %) cost tiers, then rates.")
     metrics_port: int | None = Field(
         None, ge=1, le=65535, description="Port of /metrics for Prometheus; empty is none."
     )
@@ -121,7 +134,7 @@ class Triton(_Section):
     runtime: Runtime = Field("openvino", description="What the embedded Triton runs the models with.")
     models: Path | None = Field(None, description="Folder of exported models; empty is the model repository itself.")
     precision: Literal["f32", "bf16", "auto"] = Field(
-        "f32", description="Arithmetic of the openvino runtime; auto is bf16 where the CPU has it, else f32."
+        "auto", description="Arithmetic of the openvino runtime; auto is bf16 where the CPU has it, else f32."
     )
     transport: TransportName = Field("auto", description="How frames travel; auto is shm on this host, else grpc.")
     window: int | None = Field(None, ge=1, le=512, description="Requests in flight at most; empty chooses.")

@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from clients.audit import AuditRules
 from clients.config import Settings, TransportName, parse_camera
+from clients.control import Decision
 from clients.dashboard.live import show
 from clients.errors import FleetStopped, StreamExists, TooManyStreams, UnknownStream
 from clients.fallback import Fallback, resolve_tier
@@ -45,8 +47,9 @@ from clients.signals import Signals, nothing
 from clients.sinks.mosaic import View
 from clients.sinks.opened import OpenSinks, opened, view_of
 from clients.statistics import CameraReport, Summary, Totals
+from clients.steering import Steering, control_of, edges_of
 from clients.subscriptions import MOST_WAITING, Subscription, Subscriptions
-from clients.types import StreamSpec
+from clients.types import StreamSpec, Tier
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +83,7 @@ class Fleet:
         self.settings = settings
         self._first = settings.streams(may_be_empty=True)
         self._ids: set[str] = set()  # those that are being removed included
+        self._wanted: dict[str, Tier] = {}  # what each camera's configuration resolves to
         self._removed = Totals()
         self._subscriptions = Subscriptions()
         self._stack = AsyncExitStack()
@@ -130,6 +134,7 @@ class Fleet:
             self._removed.add(report)
             self._subscriptions.close(stream_id)
             self._ids.discard(stream_id)
+            self._wanted.pop(stream_id, None)
         return report
 
     def results(self, stream_id: str, *, most: int = MOST_WAITING) -> Subscription:
@@ -172,6 +177,11 @@ class Fleet:
             removed=self._removed.with_cameras(()),
         )
 
+    @property
+    def decision(self) -> Decision | None:
+        """What was decided last: orders, tiers and paces; None before the first look, or without a governor."""
+        return self._known().pipeline.decision
+
     def stop(self) -> None:
         """No new turns from now on; leaving the context waits for the rest."""
         self._known().pipeline.stop()
@@ -197,6 +207,7 @@ class Fleet:
         name, transport = await open_transport(settings, link, workers, window=window)
         stack.push_async_callback(transport.close)
         sinks = stack.enter_context(opened(settings.sinks, self._views, served.labels, cameras=len(self._first)))
+        control = control_of(settings, served, self._wanted)
         pipeline = Pipeline(
             [],
             transport,
@@ -208,6 +219,8 @@ class Fleet:
             fallback=Fallback(served.tiers, settings.model.fallback, rest_s=settings.model.retry_s),
             stays=True,
             on_over=self._subscriptions.end,
+            control=control,
+            edges=edges_of(settings) if control is not None else None,
         )
         for spec in self._first:
             self._enter(pipeline, self._lane(spec, served))
@@ -217,6 +230,9 @@ class Fleet:
         task = asyncio.create_task(pipeline.run(), name="pipeline")
         stack.push_async_callback(_quiet, pipeline, task)
         task.add_done_callback(lambda _: self._subscriptions.end_all())
+        if control is not None:
+            steering = asyncio.create_task(Steering(control, pipeline, link).run(), name="steering")
+            stack.push_async_callback(ended, steering, "the governor")
         self._running = _Running(served, name, pipeline, sinks, task, before, time.monotonic(), time.process_time())
 
     async def _measured(self, link: TritonLink) -> None:
@@ -231,6 +247,7 @@ class Fleet:
 
     def _enter(self, pipeline: Pipeline, lane: Lane) -> None:
         self._ids.add(lane.spec.stream_id)
+        self._wanted[lane.spec.stream_id] = lane.tier
         self._subscriptions.open(lane.spec.stream_id)
         pipeline.add(lane)
 
@@ -239,7 +256,9 @@ class Fleet:
         tier = resolve_tier(spec.tier, served.tiers, settings.model.fallback)
         if spec.tier not in (tier, *settings.tiers):  # what the configuration names has been said
             log.warning("camera %s: %s is not served; it uses %s", spec.stream_id, spec.tier, tier)
-        return Lane(spec, gate_rules(settings, spec), tier, settings.sinks.emit)
+        audit = AuditRules(share=settings.optimization.audit_share)
+        emit, canvas = settings.sinks.emit, settings.canvas
+        return Lane(spec, gate_rules(settings, spec), tier, emit, canvas=canvas, audit=audit)
 
     def _views(self) -> list[View]:
         running = self._running

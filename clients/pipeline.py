@@ -15,6 +15,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
+from clients.control import Control, Decision, Member
 from clients.errors import FleetError, InferenceError, ModelError, RequestRejected, RequestTimeout, ServerUnavailable
 from clients.fallback import Fallback
 from clients.inference.transport import Request, Transport
@@ -24,13 +25,17 @@ from clients.scheduler import Scheduler
 from clients.shares import TierLimits, TierShares
 from clients.sources.frame import Frame
 from clients.statistics import Histogram
-from clients.types import Detections, Tier, Verdict
+from clients.types import Detections, StreamSpec, Tier, Verdict
 from clients.window import Window
 
 _RETRY_S = (0.1, 2.0)  # first and longest pause between two looks at a server that is away
+_LEAST_FPS = 1.0  # of every camera that has a frame to show
 _WATCH_S = 0.25  # between two looks at whether a camera has fallen silent
 _LEAVE_S = 2.0  # all threads together have so long to end; one that hangs in FFmpeg is left behind
 log = logging.getLogger(__name__)
+
+
+Edges = Callable[[Frame], Awaitable[float]]
 
 
 class Sink(Protocol):
@@ -56,8 +61,13 @@ class Pipeline:
         fallback: Fallback | None = None,
         stays: bool = False,
         on_over: Callable[[str], None] = lambda _: None,
+        control: Control | None = None,
+        edges: Edges | None = None,
     ) -> None:
-        """`fallback` is made of the tiers in `limits` when it is left out, the first of them being what others use.
+        """`control` is told what is answered; whoever asks it for a decision hands that to `obey`. `edges` measures a
+        frame's edges for it, by default those of the thumbnail.
+
+        `fallback` is made of the tiers in `limits` when it is left out, the first of them being what others use.
 
         `on_over` hears of each camera that has ended and brings no more results, perhaps more than once.
         """
@@ -75,6 +85,9 @@ class Pipeline:
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._over = asyncio.Event()
+        self._control = control
+        self._edges = edges
+        self.decision: Decision | None = None
         self._stays = stays
         self._on_over = on_over
         self._turns: dict[str, asyncio.Task[None]] = {}
@@ -146,6 +159,9 @@ class Pipeline:
         self.scheduler.add(
             spec.stream_id, weight=spec.weight, min_fps=spec.min_fps, tier=lane.tier, now_ns=time.monotonic_ns()
         )
+        if self._control is not None:
+            self._control.add(spec.stream_id, member_of(spec))
+        lane.has_room = self._has_room
         self._follow_cameras()
         lane.start(
             on_waiting=partial(_call_soon, loop, self._waiting, lane),
@@ -156,12 +172,34 @@ class Pipeline:
         """A camera without a turn leaves the scheduler."""
         if self._tasks is not None:
             self.scheduler.remove(stream_id)
+            if self._control is not None:
+                self._control.remove(stream_id)
         self.fallback.gave_up(stream_id)
         self._follow_cameras()
 
     def _follow_cameras(self) -> None:
         self._window.follow(len(self.lanes))
-        self.shares.window = self._window.size
+        self._set_window()
+
+    def obey(self, decision: Decision) -> None:
+        """Take over what was decided: the window, each camera's pace and tier."""
+        self.decision = decision
+        self._set_window()
+        for stream_id, pace in decision.paces.items():
+            if (lane := self.lanes.get(stream_id)) is not None:
+                lane.camera.pace(pace)
+        for stream_id, tier in decision.tiers.items():
+            if (lane := self.lanes.get(stream_id)) is not None:
+                lane.wanted = tier
+
+    def _set_window(self) -> None:
+        """The smaller of two: what answers in time allow, and what was ordered."""
+        ordered = self._window.size if self.decision is None else self.decision.orders.window
+        self.shares.window = max(1, min(self._window.size, ordered))
+
+    def _has_room(self) -> bool:
+        """Whether an audit would make nobody wait."""
+        return self.scheduler.waiting == 0 and 2 * self.scheduler.in_flight < self.shares.window
 
     async def _dispatch(self, turns: asyncio.TaskGroup) -> None:
         while not self._stopping.is_set():
@@ -191,8 +229,9 @@ class Pipeline:
     def _has_moved(self, lane: Lane, now_ns: int) -> bool:
         """Whether the camera that was just granted is to use another tier: then it queues there instead."""
         stream_id = lane.spec.stream_id
-        tier = self.fallback.choose(stream_id, lane.spec.tier, now_ns)
+        tier = self.fallback.choose(stream_id, lane.wanted, now_ns)
         if tier is lane.tier:
+            lane.asked = lane.wanted
             return False
         self.scheduler.withdraw(stream_id)
         self.scheduler.move(stream_id, tier)
@@ -205,7 +244,8 @@ class Pipeline:
         try:
             request = Request(spec.stream_id, frame.picture, lane.tier, spec.thresholds)
             detections = await self._transport.infer(request)
-            self._answered(lane, frame, detections, granted_ns)
+            edges = 0.0 if self._edges is None else await self._edges(frame)
+            self._answered(lane, frame, detections, granted_ns, edges)
         except FleetError as error:
             lane.camera.settle(Verdict.FAILED)
             self._failed(lane, error)
@@ -221,7 +261,7 @@ class Pipeline:
     def _finish(self, lane: Lane) -> None:
         stream_id = lane.spec.stream_id
         del self._turns[stream_id]
-        self.shares.window = self._window.size
+        self._set_window()
         self.scheduler.finish(stream_id)
         self.fallback.gave_up(stream_id)
         if self.lanes.get(stream_id) is not lane:  # it was removed meanwhile
@@ -229,7 +269,7 @@ class Pipeline:
         self._waiting(lane)
         self._ended(lane)
 
-    def _answered(self, lane: Lane, frame: Frame, detections: Detections, granted_ns: int) -> None:
+    def _answered(self, lane: Lane, frame: Frame, detections: Detections, granted_ns: int, edges: float) -> None:
         now_ns = time.monotonic_ns()
         self._window.answered()
         if self.fallback.answered(lane.spec.stream_id, lane.tier):
@@ -237,10 +277,18 @@ class Pipeline:
         self.stages["waiting"].add((granted_ns - frame.captured_ns) / 1e6)
         self.stages["inference"].add((now_ns - granted_ns) / 1e6)
         between = lane.between(frame, now_ns)
-        result = lane.answered(frame, detections, now_ns)
-        lane.camera.settle(Verdict.INFERRED)
+        result = lane.answered(frame, detections, now_ns, edges)
+        self._tell_control(lane, frame, result, now_ns)
         for one in (*between, result):
             self._hand_over(one)
+
+    def _tell_control(self, lane: Lane, frame: Frame, result: Result, now_ns: int) -> None:
+        stream_id = lane.spec.stream_id
+        if self._control is None or self.lanes.get(stream_id) is not lane:
+            return
+        self._control.answered(stream_id, lane.tier, result.age_ms, lane.tracker.wrong, frame.media_time_s)
+        if lane.scene is not None:
+            self._control.observed(stream_id, lane.scene, now_ns)
 
     def _hand_over(self, result: Result) -> None:
         for sink in self._sinks:
@@ -322,6 +370,11 @@ class Pipeline:
             lane.stop()
         for lane in lanes:
             await asyncio.to_thread(lane.join, max(0.0, deadline_s - time.monotonic()))
+
+
+def member_of(spec: StreamSpec) -> Member:
+    """What a camera may have: at least its own minimum, and one inference a second in any case."""
+    return Member(max(spec.min_fps, min(_LEAST_FPS, spec.max_fps)), spec.max_fps, spec.weight)
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from clients.audit import AuditReport, merged
 from clients.types import Tier, Verdict
 
 _LEAST_MS, _MOST_MS = 0.1, 100_000.0
@@ -66,8 +67,9 @@ SKIPPED = tuple(verdict for verdict in Verdict if verdict is not Verdict.INFERRE
 class CameraReport:
     """One camera's share of the summary. `states` counts how often each state was entered.
 
-    `packets_skipped` were not decoded, because the decoder lagged behind a live camera. `tier` serves it now,
-    `wanted` is its own; `inferred` counts by tier. `is_down`: it has failed, or was lost and has not come back.
+    `packets_skipped` were not decoded, because the decoder lagged behind a live camera. `tier` serves it now, `wanted`
+    is what it was to have; `fallbacks` counts inferences by another one because that is missing or fails, `inferred`
+    all by tier. `is_down`: it has failed, or was lost and has not come back.
     """
 
     stream_id: str
@@ -82,13 +84,10 @@ class CameraReport:
     last_problem: str | None = None
     packets_skipped: int = 0
     wanted: Tier | None = None
+    fallbacks: int = 0
     inferred: Mapping[Tier, int] = field(default_factory=dict)
     is_down: bool = False
-
-    @property
-    def fallbacks(self) -> int:
-        """Inferences by another tier than the camera's own."""
-        return sum(count for tier, count in self.inferred.items() if tier is not (self.wanted or tier))
+    audit: AuditReport = field(default_factory=lambda: AuditReport(0, 0, 0, 0))
 
     @property
     def is_on_fallback(self) -> bool:
@@ -112,6 +111,7 @@ class CameraReport:
             "longest_gap_s": None if self.longest_gap_s is None else round(self.longest_gap_s, 3),
             "objects": self.objects,
             "result_age_ms": self.ages.summary(),
+            "audit": self.audit.as_json(),
         }
 
 
@@ -181,6 +181,7 @@ class Summary:
             "precision": self.precision,
             "transport": self.transport,
             "fallbacks": totals.fallbacks,
+            "audit": merged([camera.audit for camera in self.cameras]).as_json(),
             "result_age_ms": totals.ages.summary(),
             "client_cpu_ms_per_inference": round(self.client_cpu_s * 1000 / inferences, 2) if inferences else None,
             "per_camera": {camera.stream_id: camera.as_json(self.seconds) for camera in self.cameras},

@@ -8,9 +8,11 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from clients.arguments import seconds
 from clients.errors import FleetError
+from loadtest.simulate import add_simulate
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,13 +20,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr, force=True)
     try:
-        return int(options.command(options))
+        report = options.command(options)
     except (FleetError, ValueError) as error:
         sys.stderr.write(f"loadtest: {error}\n")
         return 1
+    sys.stdout.write(json.dumps(report) + "\n")
+    return int(bool(report.get("cross_talk") or report.get("errors")))
 
 
-def _fifty(options: argparse.Namespace) -> int:
+def _fifty(options: argparse.Namespace) -> dict[str, Any]:
     from demo.progress import bars
     from loadtest.coded_clips import coded_clips
     from loadtest.fifty import CLIP_S, PROFILES, Fifty, run
@@ -44,9 +48,7 @@ def _fifty(options: argparse.Namespace) -> int:
         task = bar.add_task("clips", total=None)
         folder = asked.out / "clips"
         clips = coded_clips(asked.cameras, CLIP_S, folder, lambda done, of: bar.update(task, completed=done, total=of))
-    report = run(asked, clips, profile)
-    sys.stdout.write(json.dumps(report) + "\n")
-    return int(bool(report["cross_talk"] or report["errors"]))
+    return run(asked, clips, profile)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     fifty.add_argument("--transport", default="auto", choices=("auto", "shm", "grpc"), help="default %(default)s")
     fifty.add_argument("--out", type=Path, default=Path("out/fifty"), metavar="DIR", help="default %(default)s")
     fifty.set_defaults(command=_fifty)
+    add_simulate(commands)
     return parser
 
 

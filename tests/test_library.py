@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import subprocess
@@ -64,7 +65,7 @@ def nothing_left() -> Iterator[None]:
     yield
     left = {thread.name for thread in threading.enumerate()} - before
     assert not {name for name in left if not LASTING.search(name)}
-    assert not list(Path("/dev/shm").glob("y12f-*"))
+    assert not list(Path("/dev/shm").glob(f"y12f-{os.getpid()}-*"))
 
 
 async def test_cameras_come_and_go(triton: TritonServer, clip: str) -> None:

@@ -7,14 +7,17 @@ import urllib.request
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import moving_square, write_clip
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from clients.config import Monitoring
+from clients.control import Decision
 from clients.errors import ConfigError, ModelError
 from clients.gate import GateRules
+from clients.governor import Orders
 from clients.inference.memory import MemoryTransport
 from clients.inference.transport import Request
 from clients.lane import Lane
@@ -75,7 +78,10 @@ async def test_a_scrape_agrees_with_the_cameras(tmp_path: Path, port: int) -> No
     limits = {Tier.N: TierLimits(1.0, 64), Tier.X: TierLimits(7.0, 6)}
     pipeline = Pipeline(lanes, MemoryTransport(answer), [], window=4, limits=limits, server_ready=ready)
     with served_metrics(Monitoring(metrics_port=port), pipeline, lambda: {"jsonl": 5}):
+        assert "y12_budget_ms_per_second" not in scraped(port), "nothing was decided yet"
         await pipeline.run()
+        pipeline.obey(Decision(Orders(3, 640.0, 0.8, "age"), 2.5, {}, {"a": 4.0, "gone": 1.0}))
+        lanes[0].audit.judged(Detections.empty(), Detections.from_rows(np.array([[0, 0, 9, 9, 0.9, 1]], np.float32)))
         metrics = scraped(port)
     for lane in lanes:
         report, camera = lane.report(), lane.spec.stream_id
@@ -105,6 +111,13 @@ async def test_a_scrape_agrees_with_the_cameras(tmp_path: Path, port: int) -> No
     assert value(metrics, "y12_window") == pipeline.shares.window
     assert {s.labels["tier"]: s.value for s in metrics["y12_in_flight"].samples} == {"yolo12n": 0, "yolo12x": 0}
     assert value(metrics, "y12_server_up") == 1
+    for name, told in (("y12_budget_ms_per_second", 640), ("y12_rate_scale", 0.8), ("y12_engine_slowness", 2.5)):
+        assert value(metrics, name) == told
+    assert [s.labels["reason"] for s in metrics["y12_governor"].samples if s.value] == ["age"]
+    assert {s.labels["camera"]: s.value for s in metrics["y12_pace"].samples} == {"a": 4.0}
+    for name in ("y12_audited_frames", "y12_audited_frames_missed"):
+        assert value(metrics, name, f"{name}_total", camera="a") == 1
+        assert value(metrics, name, f"{name}_total", camera="b") == 0
 
 
 async def test_labels_are_bounded(tmp_path: Path, port: int) -> None:
@@ -124,7 +137,7 @@ async def test_labels_are_bounded(tmp_path: Path, port: int) -> None:
 
     counts = [series(cameras) for cameras in (1, 2, 3)]
     per_camera = counts[1] - counts[0]
-    assert per_camera == counts[2] - counts[1] <= 2 * len(CameraState) + len(Verdict) + len(BUCKETS_S) + 12
+    assert per_camera == counts[2] - counts[1] <= 2 * len(CameraState) + len(Verdict) + len(BUCKETS_S) + 14
 
 
 async def test_a_port_in_use_is_one_clear_error(port: int) -> None:

@@ -162,6 +162,23 @@ def test_of_equal_deadlines_the_heavier_goes_first() -> None:
     assert grants["c3"] / 60 >= 0.95
 
 
+def test_equal_deadlines_are_settled_by_weight() -> None:
+    """A heavy camera among light ones whose frames come all at once gets its share: it does not lose every tie."""
+    scheduler = fleet([1.0, 0.25, 0.25, 0.25])
+    rates, capacity, seconds = (9.5, 3.0, 3.0, 3.0), 12.5, 60
+    grants: Counter[str] = Counter()
+    now, asked = 0, [0] * len(rates)
+    while now < seconds * SECOND:
+        for index, fps in enumerate(rates):
+            if now * fps / SECOND >= asked[index]:
+                asked[index] = int(now * fps / SECOND) + 1
+                scheduler.ready(f"c{index}")
+        granted, now = turn(scheduler, now, 1 / capacity)
+        grants.update([granted] if granted else [])
+    fair = 12.5 * 1 / 1.75
+    assert grants["c0"] / seconds >= 0.9 * fair
+
+
 def water_level(cameras: list[tuple[float, float]], capacity: float) -> list[float]:
     """Weighted max-min rates by bisection of the level: min(demand, level x weight), in all at most the capacity."""
     low, high = 0.0, 1000.0
@@ -255,7 +272,7 @@ def test_a_camera_that_was_removed_is_gone() -> None:
 
 
 def test_a_camera_that_moves_queues_in_its_new_tier() -> None:
-    """It waits on with the others there, and takes the room of that tier; with a turn it cannot move."""
+    """It waits on with the others there, and takes the room of that tier; an open turn stays where it was granted."""
     scheduler = fleet([1.0] * 3, window=2, tiers=[Tier.X, Tier.N, Tier.N])
     for index in range(3):
         scheduler.ready(f"c{index}")
@@ -263,8 +280,12 @@ def test_a_camera_that_moves_queues_in_its_new_tier() -> None:
     granted = [scheduler.grant(0), scheduler.grant(0)]
     assert granted == ["c0", "c1"]
     assert (scheduler.shares.in_flight_of(Tier.N), scheduler.shares.in_flight_of(Tier.X)) == (2, 0)
-    with pytest.raises(ValueError, match="'c0' has a turn that is not finished"):
-        scheduler.move("c0", Tier.X)
+    scheduler.move("c0", Tier.X)
+    scheduler.finish("c0")
+    assert (scheduler.shares.in_flight_of(Tier.N), scheduler.shares.in_flight_of(Tier.X)) == (1, 0)
+    scheduler.ready("c0")
+    assert scheduler.grant(0) == "c0"
+    assert (scheduler.shares.in_flight_of(Tier.N), scheduler.shares.in_flight_of(Tier.X)) == (1, 1)
 
 
 @given(WEIGHTS, st.data())
