@@ -41,13 +41,15 @@ class Lane:
         canvas: Canvas | None = None,
         audit: AuditRules | None = None,
     ) -> None:
-        """`tier` is what serves it now; `wanted` is what it is to have, at first `spec.tier`.
+        """`tier` is what serves it now; `wanted` is what it is to have, at first `spec.tier`, which may be missing.
 
         Raises ConfigError for an impossible source.
         """
         self.spec = spec
         self.tier = tier
-        self.wanted = spec.tier
+        self.wanted = self.asked = spec.tier  # asked: what was wanted when the last turn was granted
+        self._is_replaced = tier is not spec.tier
+        self.fallbacks = 0
         self.has_room: Callable[[], bool] = lambda: False  # for an audit
         self.audit = Audit(spec.stream_id, audit)
         self.scene: Scene | None = None
@@ -108,6 +110,7 @@ class Lane:
         age_ms = frame.age_ms(now_ns)
         self.ages.add(age_ms)
         self.inferred[self.tier] += 1
+        self.fallbacks += self._is_replaced or self.tier is not self.asked
         self._longest_gap_ns = max(self._longest_gap_ns, self._open_gap_ns(now_ns))
         self._last_answer_ns = now_ns
         result = Result(frame.stream_id, frame.index, frame.media_time_s, age_ms, self.tier, detections, track_ids)
@@ -169,7 +172,8 @@ class Lane:
             states={state.value: times for state, times in connection.entered.items()},
             last_problem=connection.reason or None,
             packets_skipped=connection.skipped,
-            wanted=self.wanted,
+            wanted=self.spec.tier if self._is_replaced else self.asked,
+            fallbacks=self.fallbacks,
             audit=self.audit.report(),
             inferred=dict(self.inferred),
             is_down=connection.is_down,

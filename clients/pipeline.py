@@ -231,6 +231,7 @@ class Pipeline:
         stream_id = lane.spec.stream_id
         tier = self.fallback.choose(stream_id, lane.wanted, now_ns)
         if tier is lane.tier:
+            lane.asked = lane.wanted
             return False
         self.scheduler.withdraw(stream_id)
         self.scheduler.move(stream_id, tier)

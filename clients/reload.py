@@ -88,8 +88,11 @@ async def apply(fleet: Cameras, asked: Difference) -> None:
 
 
 async def follow(path: Path, fleet: Cameras, running: Settings, hangup: asyncio.Event, *, watch: bool) -> None:
-    """Until cancelled: apply the file when `hangup` is set and, with `watch`, when it has changed."""
-    seen = await asyncio.to_thread(_stamp, path)
+    """Until cancelled: apply the file when `hangup` is set and, with `watch`, when it has changed.
+
+    The first look reads it in any case: it may have changed while the server was starting.
+    """
+    seen: tuple[int, int, int] | None = None
     told: tuple[str, ...] = ()
     while True:
         await _set_or_late(hangup, LOOK_S if watch else None)

@@ -173,4 +173,5 @@ class Scheduler:
 
 
 def _earliest(waiting: list[_Entry]) -> _Entry:
-    return min(waiting, key=lambda one: (one.deadline, -one.weight, one.order))
+    """Of equal deadlines the heavier camera's: its frames are replaced sooner while it waits."""
+    return min(waiting, key=lambda one: (round(one.deadline, 9), -one.weight, one.order))

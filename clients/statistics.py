@@ -67,8 +67,9 @@ SKIPPED = tuple(verdict for verdict in Verdict if verdict is not Verdict.INFERRE
 class CameraReport:
     """One camera's share of the summary. `states` counts how often each state was entered.
 
-    `packets_skipped` were not decoded, because the decoder lagged behind a live camera. `tier` serves it now,
-    `wanted` is its own; `inferred` counts by tier. `is_down`: it has failed, or was lost and has not come back.
+    `packets_skipped` were not decoded, because the decoder lagged behind a live camera. `tier` serves it now, `wanted`
+    is what it was to have; `fallbacks` counts inferences by another one because that is missing or fails, `inferred`
+    all by tier. `is_down`: it has failed, or was lost and has not come back.
     """
 
     stream_id: str
@@ -83,14 +84,10 @@ class CameraReport:
     last_problem: str | None = None
     packets_skipped: int = 0
     wanted: Tier | None = None
+    fallbacks: int = 0
     inferred: Mapping[Tier, int] = field(default_factory=dict)
     is_down: bool = False
     audit: AuditReport = field(default_factory=lambda: AuditReport(0, 0, 0, 0))
-
-    @property
-    def fallbacks(self) -> int:
-        """Inferences by another tier than the camera's own."""
-        return sum(count for tier, count in self.inferred.items() if tier is not (self.wanted or tier))
 
     @property
     def is_on_fallback(self) -> bool:

@@ -108,4 +108,4 @@ async def test_every_answer_belongs_to_its_question(echo: TritonServer, transpor
     assert outcomes["RequestTimeout"] > 0, "the engine is late now and then: some requests must time out"
     assert outcomes["unavailable"] > 0, "the server was killed: some requests must have met nobody"
     assert {*outcomes} <= {"answered", "matched", "unavailable", RequestTimeout.__name__}, outcomes
-    assert not list(Path("/dev/shm").glob("y12f-*"))
+    assert not list(Path("/dev/shm").glob(f"y12f-{os.getpid()}-*"))

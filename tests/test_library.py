@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import psutil
 import pytest
 import yaml
 from conftest import ROOT, moving_square, write_clip
+from test_metrics import scraped
 
 from clients.blocking import BlockingFleet
 from clients.config import Settings, parse_settings
@@ -62,7 +65,7 @@ def nothing_left() -> Iterator[None]:
     yield
     left = {thread.name for thread in threading.enumerate()} - before
     assert not {name for name in left if not LASTING.search(name)}
-    assert not list(Path("/dev/shm").glob("y12f-*"))
+    assert not list(Path("/dev/shm").glob(f"y12f-{os.getpid()}-*"))
 
 
 async def test_cameras_come_and_go(triton: TritonServer, clip: str) -> None:
@@ -154,6 +157,24 @@ async def test_what_cannot_be_added_is_a_typed_error(triton: TritonServer, clip:
             await fleet.add_stream("d", clip)
         with pytest.raises(FleetStopped, match="entered once"):
             await fleet.__aenter__()
+
+
+async def test_a_removed_cameras_metrics_are_gone(triton: TritonServer, clip: str) -> None:
+    """What Prometheus sees has a label for each camera that is there, and none for one that was."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port = int(probe.getsockname()[1])
+
+    async def cameras() -> set[str]:
+        metrics = await asyncio.to_thread(scraped, port)
+        return {s.labels["camera"] for family in metrics.values() for s in family.samples if "camera" in s.labels}
+
+    async with Fleet(settings(triton.grpc_url, monitoring={"metrics_port": port})) as fleet:
+        assert await cameras() == set()
+        for name in ("a", "b"):
+            await fleet.add_stream(name, clip, loop=True)
+        assert await cameras() == {"a", "b"}
+        await fleet.remove_stream("a")
+        assert await cameras() == {"b"}
 
 
 async def test_a_tier_that_is_not_served_is_replaced(

@@ -35,9 +35,9 @@ from loadtest.profile import read_profile
 SHARED = Path("/dev/shm")
 
 
-def ours() -> list[str]:
-    """What clients have left in shared memory."""
-    return [path.name for path in SHARED.glob("y12f-*")]
+def ours(process: int | None = None) -> list[str]:
+    """What a process, this one unless told, has left in shared memory."""
+    return [path.name for path in SHARED.glob(f"y12f-{process or os.getpid()}-*")]
 
 
 def mapped(server: TritonServer) -> int:
@@ -66,6 +66,7 @@ def settings(server: TritonServer, **sections: dict[str, Any]) -> Settings:
         "model": {"default": "yolo12m", "fallback": "yolo12n", "high_precision": "yolo12m", "retry_s": 0.5},
         "triton": {"url": server.grpc_url, "transport": "shm"},
         "system": {"target_fps": 10},
+        "optimization": {"enable_model_switching": False},
         "sinks": {"jsonl": None},
     }
     return parse_settings({k: v | sections.get(k, {}) for k, v in content.items()}, origin="test")
@@ -92,17 +93,19 @@ def test_a_killed_client_leaves_nothing_to_the_next(tmp_path: Path, own_triton: 
     cameras = [{"id": f"cam{index}", "source": clip, "loop": True} for index in range(4)]
     config = configured(tmp_path, cameras=cameras, triton={"url": own_triton.grpc_url, "transport": "shm"})
     results = tmp_path / "detections.jsonl"
+    processes = []
     for kill in (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM):
         results.unlink(missing_ok=True)
         with running("run", "--config", config) as process:
             wait_for_lines(results, 10, process)
+            processes.append(process.pid)
             assert mapped(own_triton) == 1, "its own, and none of a dead one"
             process.send_signal(kill)
             _, log = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "1 regions of clients that live no more are given back" in log
     asyncio.run(until(lambda: mapped(own_triton) == 0))
-    assert ours() == []
+    assert [ours(pid) for pid in processes] == [[]] * 4
 
 
 def test_the_living_keep_what_is_theirs() -> None:

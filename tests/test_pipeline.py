@@ -430,3 +430,22 @@ async def test_cameras_of_a_failing_tier_are_served_by_the_fallback(tmp_path: Pa
     assert not any(report.is_on_fallback for report in reports)
     assert pipe.failures["ModelError"] < 20, "a tier that rests is asked by a probe only"
     assert pipe.scheduler.in_flight == 0
+
+
+async def test_a_camera_that_is_given_another_tier_is_on_no_fallback(tmp_path: Path) -> None:
+    """What was decided is not what was missed: a camera moved from n to m has no fallbacks, before and after."""
+
+    async def ready() -> bool:
+        return True
+
+    (camera,) = lanes(tmp_path, 1, loop=True)
+    limits = {Tier.N: TierLimits(1.0, 64), Tier.M: TierLimits(3.0, 64)}
+    pipe = Pipeline([camera], MemoryTransport(nothing), [], window=4, limits=limits, server_ready=ready)
+    run = asyncio.create_task(pipe.run())
+    await until(lambda: camera.inferred[Tier.N] > 3)
+    camera.wanted = Tier.M
+    await until(lambda: camera.inferred[Tier.M] > 3)
+    pipe.stop()
+    await run
+    report = camera.report()
+    assert (report.fallbacks, report.is_on_fallback, report.wanted) == (0, False, Tier.M)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from test_fleet import clients, inferred, one_clear_line, running
 
 from clients.config import Settings, parse_settings
 from clients.errors import ConfigError
-from clients.reload import apply, difference, with_cameras_of
+from clients.reload import apply, difference, follow, with_cameras_of
 from clients.statistics import CameraReport
 from clients.types import StreamSpec
 from deploy.server import TritonServer
@@ -83,6 +84,24 @@ def test_cameras_must_fit_what_runs() -> None:
         difference(running, settings({"a": {"source": "a.mp4"}, "b": {"source": "b.mp4"}}))
     with pytest.raises(ConfigError, match="the list is empty"):
         difference(running, settings({}))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("watch", [True, False])
+async def test_a_change_during_the_start_is_not_missed(tmp_path: Path, watch: bool) -> None:
+    """The file says more than what the fleet was started with: noticed at the first look, or with the first SIGHUP."""
+    path, hangup = tmp_path / "config.yaml", asyncio.Event()
+    path.write_text(yaml.safe_dump({"cameras": [{"id": name, "source": "a.mp4"} for name in "ab"]}))
+    running = settings({"a": {"source": "a.mp4"}})
+    fleet = Twin(running)
+    following = asyncio.create_task(follow(path, fleet, running, hangup, watch=watch))
+    if not watch:
+        hangup.set()
+    while "b" not in fleet.specs:
+        await asyncio.sleep(0.02)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert fleet.touched == {"b"}
 
 
 class Edited:

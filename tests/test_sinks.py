@@ -178,7 +178,7 @@ def test_a_camera_on_another_tier_than_its_own_is_shown() -> None:
     """The table names both tiers, the line counts such cameras, the summary the frames."""
     ages = Histogram()
     seen = {Verdict.INFERRED: 7}
-    report = CameraReport("a", "live", Tier.N, 9, seen, 0, ages, None, wanted=Tier.M, inferred={Tier.N: 5, Tier.M: 2})
+    report = CameraReport("a", "live", Tier.N, 9, seen, 0, ages, None, wanted=Tier.M, fallbacks=5)
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     console.print(fleet_table([report], [], 2.0, "fleet"))
     console.file.close()
