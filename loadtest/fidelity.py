@@ -120,7 +120,8 @@ def _virtual(twin: Twin, profile: GpuProfile) -> dict[str, Any]:
 
 
 def _slowed(timing: TierTiming, scale: float) -> TierTiming:
-    return replace(timing, latencies_ms=tuple(ms * scale for ms in timing.latencies_ms))
+    latencies_ms = tuple(ms * scale for ms in timing.latencies_ms)
+    return replace(timing, latencies_ms=latencies_ms, delay_ms=timing.delay_ms * scale)
 
 
 def _recording(clip: Path) -> Recording:

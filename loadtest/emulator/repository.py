@@ -39,9 +39,9 @@ def assemble_emulated(target: Path, profile: GpuProfile, tiers: Sequence[Tier], 
         card.write_bytes(bytes(16))
         models = target / "models"
         for tier in tiers:
-            _engine(models, tier, _latencies(profile, tier, time_scale), card)
+            _engine(models, tier, _latencies(profile, tier, time_scale), card, time_scale)
             _ensemble(models, tier, profile)
-        _python(models, POSTPROCESS, _committed("tensorrt", POSTPROCESS), "suppress.py")
+        _python(models, POSTPROCESS, _scaled(_committed("tensorrt", POSTPROCESS), time_scale), "suppress.py")
     except OSError as error:
         raise ConfigError(f"{error.filename or target}: {error.strerror or error}") from error
 
@@ -60,12 +60,21 @@ def _latencies(profile: GpuProfile, tier: Tier, time_scale: float) -> dict[int, 
     return {batch: one.p50_ms * time_scale for batch, one in profile.models[tier.value].latency.items()}
 
 
-def _engine(models: Path, tier: Tier, latencies: dict[int, float], card: Path) -> None:
+def _engine(models: Path, tier: Tier, latencies: dict[int, float], card: Path, time_scale: float) -> None:
     name = engine_name(tier)
-    config = _committed("tensorrt", name)
+    config = _scaled(_committed("tensorrt", name), time_scale)
     config.parameters["latency_ms"].string_value = json.dumps(latencies)
     config.parameters["card"].string_value = str(card.resolve())
     _python(models, name, config, "engine.py", "camera_code.py")
+
+
+def _scaled(config: Any, time_scale: float) -> Any:
+    """On a slow card everybody waits longer: the batcher for company, a request for its turn before it is refused."""
+    batching = config.dynamic_batching
+    batching.max_queue_delay_microseconds = round(batching.max_queue_delay_microseconds * time_scale)
+    policy = batching.default_queue_policy
+    policy.default_timeout_microseconds = round(policy.default_timeout_microseconds * max(1.0, time_scale))
+    return config
 
 
 def _python(models: Path, name: str, config: Any, code: str, *beside: str) -> None:
