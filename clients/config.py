@@ -1,7 +1,7 @@
 """The one configuration file: read once, checked whole, every complaint a line that names its key.
 
-`system`, `model`, `optimization` and `monitoring` are the article's sections and keep its spelling; `triton`,
-`cameras` and `sinks` are ours, as is every key whose description does not say otherwise.
+`system`, `model`, `optimization` and `monitoring` are the article's sections and keep its spelling; `sources`,
+`triton`, `cameras` and `sinks` are ours, as is every key whose description does not say otherwise.
 """
 
 from __future__ import annotations
@@ -101,6 +101,14 @@ class Optimization(_Section):
         return int(width), int(height)
 
 
+class Sources(_Section):
+    """How cameras are read and decoded."""
+
+    skip_not_needed: bool = Field(
+        True, description="Leave pictures that no other one needs undecoded while a camera is inferred rarely."
+    )
+
+
 class Monitoring(_Section):
     """What is watched."""
 
@@ -182,6 +190,7 @@ class Settings(_Section):
     system: System = System()
     model: Model = Model()
     optimization: Optimization = Optimization()
+    sources: Sources = Sources()
     monitoring: Monitoring = Monitoring()
     triton: Triton = Triton()
     cameras: tuple[Camera, ...] = Field((), description="The cameras, at least one to run.")
@@ -241,6 +250,7 @@ class Settings(_Section):
             ),
             loop=camera.loop,
             live=LiveOptions(camera.transport, camera.open_timeout_s, camera.read_timeout_s),
+            skip_not_needed=self.sources.skip_not_needed,
         )
 
 
@@ -337,6 +347,7 @@ def _known_keys(path: tuple[int | str, ...]) -> list[str]:
         "system": System,
         "model": Model,
         "optimization": Optimization,
+        "sources": Sources,
         "monitoring": Monitoring,
         "triton": Triton,
         "cameras": Camera,

@@ -12,6 +12,7 @@ from clients.gate import Gate, GateRules
 from clients.reader import Reader
 from clients.result import Result
 from clients.sources.connection import CameraState
+from clients.sources.decoder import Decoding
 from clients.sources.frame import Frame
 from clients.statistics import CameraReport, Histogram
 from clients.tracking.between import visible
@@ -38,7 +39,9 @@ class Lane:
         self._last_answer_ns: int | None = None
         self._ended_ns: int | None = None
         self._on_waiting: Callable[[], None] = lambda: None
-        self._reader = Reader(spec, self._offer)
+        may_skip = spec.skip_not_needed and not self._emits_all  # who wants all frames gets all
+        self._decoding = Decoding(min_fps=spec.min_fps, may_skip=may_skip, granted=lambda: self.camera.granted)
+        self._reader = Reader(spec, self._offer, self._decoding)
 
     def start(self, on_waiting: Callable[[], None], on_end: Callable[[], None]) -> None:
         """Begin to decode. The thread calls `on_waiting` when a frame wants a turn, `on_end` when it is done."""
@@ -129,7 +132,8 @@ class Lane:
             gap_s,
             states={state.value: times for state, times in connection.entered.items()},
             last_problem=connection.reason or None,
-            packets_skipped=connection.skipped,
+            packets=connection.packets,
+            packets_skipped={reason.value: packets for reason, packets in connection.skipped.items()},
         )
 
     def _offer(self, frame: Frame) -> None:

@@ -65,7 +65,7 @@ SKIPPED = tuple(verdict for verdict in Verdict if verdict is not Verdict.INFERRE
 class CameraReport:
     """One camera's share of the summary. `states` counts how often each state was entered.
 
-    `packets_skipped` were not decoded, because the decoder lagged behind a live camera.
+    `packets_skipped` of its `packets` were not decoded, counted by reason (`Skip`).
     """
 
     stream_id: str
@@ -78,7 +78,8 @@ class CameraReport:
     longest_gap_s: float | None
     states: dict[str, int] = field(default_factory=dict)
     last_problem: str | None = None
-    packets_skipped: int = 0
+    packets: int = 0
+    packets_skipped: dict[str, int] = field(default_factory=dict)
 
     def as_json(self, seconds: float) -> dict[str, Any]:
         """Plain values, `seconds` being the length of the run."""
@@ -88,6 +89,7 @@ class CameraReport:
             "states": self.states,
             "last_problem": self.last_problem,
             "tier": self.tier.value,
+            "packets": self.packets,
             "packets_skipped": self.packets_skipped,
             "frames_decoded": self.decoded,
             "frames_skipped": {verdict.value: self.verdicts.get(verdict, 0) for verdict in SKIPPED},

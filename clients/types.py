@@ -154,7 +154,8 @@ class StreamSpec:
 
     `source` is what was written, `${NAME}` and passwords included, so it is never printed. `max_fps` bounds how often
     it is inferred, `min_fps` is kept before others get more than theirs, `weight` is its share when there is too little
-    for all, `max_age_ms` how old a frame may be when its turn comes.
+    for all, `max_age_ms` how old a frame may be when its turn comes. `skip_not_needed` lets pictures that no other
+    picture needs go undecoded while the camera is inferred rarely.
     """
 
     stream_id: str
@@ -167,6 +168,7 @@ class StreamSpec:
     thresholds: Thresholds = Thresholds()
     loop: bool = False
     live: LiveOptions = LiveOptions()
+    skip_not_needed: bool = True
 
     def __post_init__(self) -> None:
         if _STREAM_ID.fullmatch(self.stream_id) is None:

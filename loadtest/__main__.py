@@ -49,6 +49,13 @@ def _fifty(options: argparse.Namespace) -> int:
     return int(bool(report["cross_talk"] or report["errors"]))
 
 
+def _decode(options: argparse.Namespace) -> int:
+    from loadtest.decoding import measure
+
+    sys.stdout.write(json.dumps(measure(options.clips)) + "\n")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m loadtest", description="Load the fleet, or a card that is emulated."
@@ -69,6 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     fifty.add_argument("--transport", default="auto", choices=("auto", "shm", "grpc"), help="default %(default)s")
     fifty.add_argument("--out", type=Path, default=Path("out/fifty"), metavar="DIR", help="default %(default)s")
     fifty.set_defaults(command=_fifty)
+    text = "CPU of decoding, with every picture and without those that no other one needs"
+    decode = commands.add_parser("decode", help=text, description=text)
+    decode.add_argument("clips", type=Path, nargs="+", metavar="CLIP")
+    decode.set_defaults(command=_decode)
     return parser
 
 

@@ -40,6 +40,7 @@ from clients.pipeline import Pipeline
 from clients.result import Result
 from clients.shares import TierLimits
 from clients.sources.address import Address
+from clients.sources.decoder import Decoding, Skip
 from clients.sources.file import Timing, live_timing
 from clients.sources.live import LiveSource
 from clients.types import Detections, LiveOptions, StreamSpec, Tier, Verdict
@@ -320,21 +321,22 @@ async def test_a_camera_that_hangs_does_not_hold_the_end_up(clips: tuple[Path, P
 def test_a_decoder_that_lags_skips_instead_of_growing_old(clips: tuple[Path, Path]) -> None:
     """Five frames a second where 25 come: their age shows it, and packets are skipped up to a key frame and counted."""
     with rtsp_server(f"a={clips[0]}") as port:
-        source = live_source(f"rtsp://127.0.0.1:{port}/a", LiveOptions())
+        decoding = Decoding()
+        source = live_source(f"rtsp://127.0.0.1:{port}/a", LiveOptions(), decoding)
         stop = threading.Event()
         oldest_ms = 0.0
         for frame in source.frames(live_timing(stop.wait)):
             oldest_ms = max(oldest_ms, frame.age_ms(time.monotonic_ns()))
-            if source.skipped:
+            if decoding.tally.skipped[Skip.LATE]:
                 stop.set()
             time.sleep(0.2)  # this is the slow decoder
     assert oldest_ms > 500, "the lag must show"
-    assert source.skipped > 10, "up to the next key frame, not one by one"
+    assert decoding.tally.skipped[Skip.LATE] > 10, "up to the next key frame, not one by one"
 
 
-def live_source(url: str, options: LiveOptions = QUICK) -> LiveSource:
+def live_source(url: str, options: LiveOptions = QUICK, decoding: Decoding | None = None) -> LiveSource:
     """A source without a fleet around it."""
-    return LiveSource("cam", Address.parse(url, {}), options)
+    return LiveSource("cam", Address.parse(url, {}), options, decoding)
 
 
 def test_pictures_that_cannot_be_decoded_are_given_up() -> None:

@@ -22,6 +22,7 @@ from clients.metrics import BUCKETS_S, served_metrics
 from clients.pipeline import Pipeline
 from clients.shares import TierLimits
 from clients.sources.connection import CameraState
+from clients.sources.decoder import Skip
 from clients.statistics import Histogram
 from clients.types import Detections, StreamSpec, Tier, Verdict
 
@@ -76,6 +77,13 @@ async def test_a_scrape_agrees_with_the_cameras(tmp_path: Path, port: int) -> No
     for lane in lanes:
         report, camera = lane.report(), lane.spec.stream_id
         assert value(metrics, "y12_frames_decoded", "y12_frames_decoded_total", camera=camera) == report.decoded
+        assert value(metrics, "y12_packets", "y12_packets_total", camera=camera) == report.packets
+        for reason in Skip:
+            told = value(
+                metrics, "y12_packets_skipped", "y12_packets_skipped_total", camera=camera, reason=reason.value
+            )
+            assert told == report.packets_skipped[reason.value]
+        assert report.packets == report.decoded + sum(report.packets_skipped.values())
         for verdict in Verdict:
             told = value(metrics, "y12_frames", "y12_frames_total", camera=camera, verdict=verdict.value)
             assert told == report.verdicts.get(verdict, 0)

@@ -18,7 +18,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from clients.errors import SourceError
-from clients.sources.decoder import Decoder
+from clients.sources.decoder import Decoder, Decoding
 from clients.sources.frame import Frame
 from clients.sources.picture import AvPicture, Scalers
 
@@ -39,8 +39,11 @@ class Timing:
 class FileSource:
     """Frames of a file, or of several one after another, at their own pace, again and again when `loop` is set."""
 
-    def __init__(self, stream_id: str, path: Path | Sequence[Path], *, loop: bool = False) -> None:
+    def __init__(
+        self, stream_id: str, path: Path | Sequence[Path], *, loop: bool = False, decoding: Decoding | None = None
+    ) -> None:
         self._stream_id = stream_id
+        self._decoding = decoding or Decoding()
         self._paths = (path,) if isinstance(path, Path) else tuple(path)
         self._loop = loop
         self._frame_s = 1 / _DEFAULT_FPS
@@ -87,7 +90,7 @@ class FileSource:
     def _play(self, path: Path, pace: Pace, offset_s: float) -> Iterator[tuple[int, float, av.VideoFrame]]:
         with self._open(path) as container:
             stream = container.streams.video[0]
-            decoder = Decoder(stream)
+            decoder = self._decoding.decoder(stream)
             start_s = _start_s(container, stream)
             self._frame_s = 1 / float(stream.average_rate or stream.guessed_rate or _DEFAULT_FPS)
             untimed = itertools.count()  # a raw stream has no times: its frames are counted

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from clients.errors import SourceError, SourceUnusable
 from clients.sources.address import Address, Kind
 from clients.sources.clock import LiveClock
-from clients.sources.decoder import Decoder
+from clients.sources.decoder import Decoder, Decoding
 from clients.sources.file import Pace, Timing, seconds
 from clients.sources.frame import Frame
 from clients.sources.picture import AvPicture, Scalers
@@ -41,19 +41,18 @@ _PICTURE_S = 20.0  # packets without one picture for this long are no video; som
 
 
 class LiveSource:
-    """Frames of one live camera; index and time go on from one connection to the next.
+    """Frames of one live camera; index and time go on from one connection to the next."""
 
-    `skipped` counts the packets that were not decoded because the decoder lagged behind its camera.
-    """
-
-    def __init__(self, stream_id: str, address: Address, options: LiveOptions) -> None:
+    def __init__(
+        self, stream_id: str, address: Address, options: LiveOptions, decoding: Decoding | None = None
+    ) -> None:
         self._stream_id = stream_id
         self._address = address
         self._options = options
         self._scalers = Scalers()
         self._clock = LiveClock()
         self._index = 0
-        self.skipped = 0
+        self._decoding = decoding or Decoding()
 
     def frames(self, timing: Timing) -> Generator[Frame]:
         """Connect and decode until the connection ends, or `timing.sleep` says stop.
@@ -71,7 +70,7 @@ class LiveSource:
 
     def _images(self, container: InputContainer, timing: Timing) -> Iterator[tuple[int, float | None, av.VideoFrame]]:
         stream = container.streams.video[0]
-        decoder = Decoder(stream)
+        decoder = self._decoding.decoder(stream)
         is_timed = container.format.name not in _UNTIMED
         pace = Pace(timing) if self._address.kind is Kind.HTTP and is_timed else None
         seen_ns, skipping = timing.now_ns(), False
@@ -90,7 +89,7 @@ class LiveSource:
             is_behind = now_ns - arrival_ns > _BEHIND_S * 1e9
             skipping = is_behind or (skipping and not packet.is_keyframe)
             if skipping and packet.size and not packet.is_keyframe:
-                self.skipped += 1
+                decoder.leave_out()
                 continue
             for image in self._decode(decoder, packet, arrival_ns):
                 seen_ns = timing.now_ns()
