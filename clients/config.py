@@ -23,7 +23,7 @@ from pydantic import (
 
 from clients.errors import ConfigError
 from clients.sources.address import address_of
-from clients.types import Canvas, LiveOptions, StreamSpec, Thresholds, Tier, parse_tier
+from clients.types import Canvas, DecodeOn, LiveOptions, StreamSpec, Thresholds, Tier, parse_tier
 
 TransportName = Literal["auto", "shm", "grpc", "jpeg"]
 Runtime = Literal["openvino", "tensorrt"]
@@ -102,8 +102,14 @@ class Optimization(_Section):
 
 
 class Sources(_Section):
-    """How cameras are read and decoded."""
+    """How cameras are read and decoded. The capacities are a T4's: about 1 000 and 2 000 pictures of 1080p a second."""
 
+    decode: DecodeOn = Field(
+        "auto", description="Where H.264 and H.265 are decoded; auto is the GPU while it has room."
+    )
+    nvdec_h264_mpixels_per_s: float = Field(2070, gt=0, description="What the GPU decodes of H.264, in all cameras.")
+    nvdec_hevc_mpixels_per_s: float = Field(4150, gt=0, description="What the GPU decodes of H.265, in all cameras.")
+    nvdec_limit: float = Field(0.8, gt=0, le=1, description="auto fills the GPU's decoders up to this share.")
     skip_not_needed: bool = Field(
         True, description="Leave pictures that no other one needs undecoded while a camera is inferred rarely."
     )
@@ -159,6 +165,7 @@ class Camera(_Section):
     confidence: float | None = Field(None, ge=0, le=1, description="Least score; model.confidence.")
     iou: float | None = Field(None, ge=0, le=1, description="Largest overlap; model.iou.")
     loop: bool = Field(False, description="Start a file again when it ends.")
+    decode: DecodeOn | None = Field(None, description="Where this camera is decoded; sources.decode.")
     transport: Literal["tcp", "udp"] = Field("tcp", description="What RTSP carries the pictures over.")
     open_timeout_s: float = Field(10, gt=0, le=300, description="How long a live camera may take to answer.")
     read_timeout_s: float = Field(10, gt=0, le=300, description="How long a live camera may be silent.")
@@ -251,6 +258,7 @@ class Settings(_Section):
             loop=camera.loop,
             live=LiveOptions(camera.transport, camera.open_timeout_s, camera.read_timeout_s),
             skip_not_needed=self.sources.skip_not_needed,
+            decode=self.sources.decode if camera.decode is None else camera.decode,
         )
 
 

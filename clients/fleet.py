@@ -20,10 +20,12 @@ from clients.inference.choose import open_transport
 from clients.inference.server import EngineCounts, TritonLink
 from clients.lane import Lane, gate_rules
 from clients.metrics import served_metrics
+from clients.nvdec import nvdec_plan
 from clients.pipeline import Pipeline
 from clients.shares import T4_COST_MS, TierLimits
 from clients.sinks.jsonl import JsonlSink
 from clients.sinks.mosaic import MosaicSink, View
+from clients.sources.placement import NvdecPlan
 from clients.statistics import Summary
 from clients.types import StreamSpec, Tier
 
@@ -47,6 +49,7 @@ async def run_fleet(settings: Settings, duration_s: float | None = None) -> Summ
     Raises ConfigError, SinkError, ServerUnavailable, and the launcher's errors when the embedded Triton cannot start.
     """
     streams = settings.streams()
+    nvdec = nvdec_plan(settings)
     async with AsyncExitStack() as stack:
         signals = stack.enter_context(_Signals())
         url = settings.triton.url
@@ -59,7 +62,7 @@ async def run_fleet(settings: Settings, duration_s: float | None = None) -> Summ
         window = in_flight_window(settings, len(streams))
         name, transport = await open_transport(settings, link, workers, window=window)
         stack.push_async_callback(transport.close)
-        lanes = [_lane(settings, spec, served) for spec in streams]
+        lanes = [_lane(settings, spec, served, nvdec) for spec in streams]
         with _sinks(settings, lanes, served.labels) as sinks:
             pipeline = Pipeline(
                 lanes,
@@ -193,9 +196,9 @@ async def _served(link: TritonLink, settings: Settings) -> Served:
     return Served(tiers, labels, batches, "/".join(precisions))
 
 
-def _lane(settings: Settings, spec: StreamSpec, served: Served) -> Lane:
+def _lane(settings: Settings, spec: StreamSpec, served: Served, nvdec: NvdecPlan) -> Lane:
     tier = resolve_tier(spec.tier, served.tiers, settings.model.fallback)
-    return Lane(spec, gate_rules(settings, spec), tier, settings.sinks.emit)
+    return Lane(spec, gate_rules(settings, spec), tier, settings.sinks.emit, nvdec=nvdec, canvas=settings.canvas)
 
 
 @dataclass(slots=True)

@@ -8,16 +8,18 @@ from collections.abc import Callable
 
 from clients.camera import Camera
 from clients.config import Emit, Settings
+from clients.errors import ConfigError
 from clients.gate import Gate, GateRules
 from clients.reader import Reader
 from clients.result import Result
 from clients.sources.connection import CameraState
 from clients.sources.decoder import Decoding
 from clients.sources.frame import Frame
+from clients.sources.placement import NvdecPlan, cpu_only
 from clients.statistics import CameraReport, Histogram
 from clients.tracking.between import visible
 from clients.tracking.tracker import Tracker
-from clients.types import Detections, StreamSpec, Tier
+from clients.types import Canvas, Detections, StreamSpec, Tier
 
 _MOST_BETWEEN = 512  # frames between two answers, at 25 fps 20 s; long before that there is nothing left to predict
 
@@ -25,8 +27,23 @@ _MOST_BETWEEN = 512  # frames between two answers, at 25 fps 20 s; long before t
 class Lane:
     """One camera. The reader's thread decodes and offers; everything else is called from the event loop."""
 
-    def __init__(self, spec: StreamSpec, rules: GateRules, tier: Tier, emit: Emit = "inferred") -> None:
-        """Raises ConfigError for a source that cannot be one."""
+    def __init__(
+        self,
+        spec: StreamSpec,
+        rules: GateRules,
+        tier: Tier,
+        emit: Emit = "inferred",
+        *,
+        nvdec: NvdecPlan | None = None,
+        canvas: Canvas | None = None,
+    ) -> None:
+        """`nvdec` and `canvas` are what the decoder goes by; without them it is the CPU's.
+
+        Raises ConfigError for a source that cannot be one, and where CUDA is insisted on and there is none.
+        """
+        nvdec = nvdec or cpu_only()
+        if spec.decode == "cuda" and nvdec.problem is not None:
+            raise ConfigError(f"camera {spec.stream_id}: decode: cuda is asked for, but {nvdec.problem}")
         self.spec = spec
         self.tier = tier
         self.camera = Camera(Gate(rules))
@@ -40,8 +57,16 @@ class Lane:
         self._ended_ns: int | None = None
         self._on_waiting: Callable[[], None] = lambda: None
         may_skip = spec.skip_not_needed and not self._emits_all  # who wants all frames gets all
-        self._decoding = Decoding(min_fps=spec.min_fps, may_skip=may_skip, granted=lambda: self.camera.granted)
-        self._reader = Reader(spec, self._offer, self._decoding)
+        decoding = Decoding(
+            spec.stream_id,
+            min_fps=spec.min_fps,
+            may_skip=may_skip,
+            granted=lambda: self.camera.granted,
+            wish=spec.decode,
+            plan=nvdec,
+            canvas=canvas,
+        )
+        self._reader = Reader(spec, self._offer, decoding)
 
     def start(self, on_waiting: Callable[[], None], on_end: Callable[[], None]) -> None:
         """Begin to decode. The thread calls `on_waiting` when a frame wants a turn, `on_end` when it is done."""
@@ -132,6 +157,8 @@ class Lane:
             gap_s,
             states={state.value: times for state, times in connection.entered.items()},
             last_problem=connection.reason or None,
+            decoder=None if connection.placement is None else connection.placement.device,
+            decoder_reason=None if connection.placement is None else connection.placement.reason,
             packets=connection.packets,
             packets_skipped={reason.value: packets for reason, packets in connection.skipped.items()},
         )

@@ -129,15 +129,20 @@ def _connections(reports: Sequence[CameraReport]) -> Iterator[Metric]:
     skipped = CounterMetricFamily(
         "y12_packets_skipped", "Packets that were not decoded, by reason.", labels=["camera", "reason"]
     )
+    decoder = GaugeMetricFamily(
+        "y12_camera_decoder", "1 for the device that decodes the camera.", labels=["camera", "device"]
+    )
     packets = CounterMetricFamily("y12_packets", "Video packets that came.", labels=["camera"])
     for report in reports:
         for one in CameraState:
             state.add_metric([report.stream_id, one.value], int(report.state == one.value))
             entered.add_metric([report.stream_id, one.value], report.states.get(one.value, 0))
+        for device in ("cpu", "cuda"):
+            decoder.add_metric([report.stream_id, device], int(report.decoder == device))
         packets.add_metric([report.stream_id], report.packets)
         for reason in Skip:
             skipped.add_metric([report.stream_id, reason.value], report.packets_skipped.get(reason.value, 0))
-    yield from (state, entered, packets, skipped)
+    yield from (state, entered, decoder, packets, skipped)
 
 
 def _add(family: HistogramMetricFamily, labels: Sequence[str], times: Histogram) -> None:

@@ -23,6 +23,7 @@ from clients.sources.decoder import Decoding, Skip
 from clients.sources.file import FileSource, live_timing
 from clients.sources.frame import Frame
 from clients.sources.live import LiveSource
+from clients.sources.placement import Placement
 from clients.types import StreamSpec
 
 _LEVELS = {
@@ -37,7 +38,8 @@ log = logging.getLogger(__name__)
 class ConnectionReport:
     """What a camera's connection has been through: its state, how often it entered each one, the last reason.
 
-    `packets` counts the camera's packets, `skipped` those that were not decoded, by reason.
+    `packets` counts the camera's packets, `skipped` those that were not decoded, by reason; `placement` is where and
+    why it is decoded there, None before it was opened.
     """
 
     state: CameraState
@@ -45,6 +47,7 @@ class ConnectionReport:
     reason: str
     packets: int
     skipped: dict[Skip, int]
+    placement: Placement | None
 
     @property
     def is_down(self) -> bool:
@@ -104,7 +107,8 @@ class Reader:
         with self._lock:
             connection, tally = self._connection, self._decoding.tally
             entered, skipped = dict(connection.entered), dict(tally.skipped)
-            return ConnectionReport(connection.state, entered, connection.reason, tally.packets, skipped)
+            placement = self._decoding.placement
+            return ConnectionReport(connection.state, entered, connection.reason, tally.packets, skipped, placement)
 
     def _run(self, on_end: Callable[[], None]) -> None:
         try:
@@ -113,6 +117,7 @@ class Reader:
             else:
                 self._read_live(self._live)
         finally:
+            self._decoding.end()
             on_end()
 
     def _read_files(self) -> None:

@@ -65,7 +65,8 @@ SKIPPED = tuple(verdict for verdict in Verdict if verdict is not Verdict.INFERRE
 class CameraReport:
     """One camera's share of the summary. `states` counts how often each state was entered.
 
-    `packets_skipped` of its `packets` were not decoded, counted by reason (`Skip`).
+    `packets_skipped` of its `packets` were not decoded, counted by reason (`Skip`); `decoder` is cpu
+    or cuda, and why, None before the camera was opened.
     """
 
     stream_id: str
@@ -78,6 +79,8 @@ class CameraReport:
     longest_gap_s: float | None
     states: dict[str, int] = field(default_factory=dict)
     last_problem: str | None = None
+    decoder: str | None = None
+    decoder_reason: str | None = None
     packets: int = 0
     packets_skipped: dict[str, int] = field(default_factory=dict)
 
@@ -89,6 +92,8 @@ class CameraReport:
             "states": self.states,
             "last_problem": self.last_problem,
             "tier": self.tier.value,
+            "decoder": self.decoder,
+            "decoder_reason": self.decoder_reason,
             "packets": self.packets,
             "packets_skipped": self.packets_skipped,
             "frames_decoded": self.decoded,

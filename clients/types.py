@@ -10,6 +10,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+DecodeOn = Literal["auto", "cpu", "cuda"]
 _CANVAS_TEXT = re.compile(r"(\d+)x(\d+)")
 _CANVAS_STEP_PX = 32  # YOLO12's largest stride
 _STREAM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -155,7 +156,7 @@ class StreamSpec:
     `source` is what was written, `${NAME}` and passwords included, so it is never printed. `max_fps` bounds how often
     it is inferred, `min_fps` is kept before others get more than theirs, `weight` is its share when there is too little
     for all, `max_age_ms` how old a frame may be when its turn comes. `skip_not_needed` lets pictures that no other
-    picture needs go undecoded while the camera is inferred rarely.
+    picture needs go undecoded while the camera is inferred rarely, `decode` says where the others are decoded.
     """
 
     stream_id: str
@@ -169,6 +170,7 @@ class StreamSpec:
     loop: bool = False
     live: LiveOptions = LiveOptions()
     skip_not_needed: bool = True
+    decode: DecodeOn = "auto"
 
     def __post_init__(self) -> None:
         if _STREAM_ID.fullmatch(self.stream_id) is None:

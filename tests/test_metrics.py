@@ -78,6 +78,11 @@ async def test_a_scrape_agrees_with_the_cameras(tmp_path: Path, port: int) -> No
         report, camera = lane.report(), lane.spec.stream_id
         assert value(metrics, "y12_frames_decoded", "y12_frames_decoded_total", camera=camera) == report.decoded
         assert value(metrics, "y12_packets", "y12_packets_total", camera=camera) == report.packets
+        devices = {
+            s.labels["device"]: s.value for s in metrics["y12_camera_decoder"].samples if s.labels["camera"] == camera
+        }
+        assert devices == {"cpu": int(camera != "lost"), "cuda": 0}
+        assert (report.decoder_reason is None) is (camera == "lost")
         for reason in Skip:
             told = value(
                 metrics, "y12_packets_skipped", "y12_packets_skipped_total", camera=camera, reason=reason.value

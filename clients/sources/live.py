@@ -62,13 +62,12 @@ class LiveSource:
         """
         with closing(open_live(self._stream_id, self._address, self._options)) as container:
             self._clock.restart()
-            for captured_ns, image_s, image in self._images(container, timing):
+            for captured_ns, image_s, picture in self._pictures(container, timing):
                 media_s = self._clock.media_s(image_s, captured_ns)
-                picture = AvPicture(image, self._scalers)
                 yield Frame(self._stream_id, self._index, captured_ns, media_s, picture)
                 self._index += 1
 
-    def _images(self, container: InputContainer, timing: Timing) -> Iterator[tuple[int, float | None, av.VideoFrame]]:
+    def _pictures(self, container: InputContainer, timing: Timing) -> Iterator[tuple[int, float | None, AvPicture]]:
         stream = container.streams.video[0]
         decoder = self._decoding.decoder(stream)
         is_timed = container.format.name not in _UNTIMED
@@ -94,7 +93,8 @@ class LiveSource:
             for image in self._decode(decoder, packet, arrival_ns):
                 seen_ns = timing.now_ns()
                 captured_ns = image.opaque if isinstance(image.opaque, int) else arrival_ns
-                yield captured_ns, image.time if is_timed else None, image
+                picture = AvPicture(image, self._scalers, decoder.origin)
+                yield captured_ns, image.time if is_timed else None, picture
 
     def _packets(self, container: InputContainer, timing: Timing) -> Iterator[tuple[av.Packet[VideoStream], bool]]:
         """Every packet, of whatever stream, so that silence and a stop are noticed, and whether it was waited for.
