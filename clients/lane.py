@@ -160,6 +160,7 @@ class Lane:
             decoder=None if connection.placement is None else connection.placement.device,
             decoder_reason=None if connection.placement is None else connection.placement.reason,
             packets=connection.packets,
+            packets_held_back=connection.held_back,
             packets_skipped={reason.value: packets for reason, packets in connection.skipped.items()},
         )
 

@@ -38,14 +38,15 @@ log = logging.getLogger(__name__)
 class ConnectionReport:
     """What a camera's connection has been through: its state, how often it entered each one, the last reason.
 
-    `packets` counts the camera's packets, `skipped` those that were not decoded, by reason; `placement` is where and
-    why it is decoded there, None before it was opened.
+    `packets` counts the camera's packets, `held_back` those that waited because it sends too much, `skipped` those that
+    were not decoded, by reason. `placement` is where it is decoded and why there, None before it was opened.
     """
 
     state: CameraState
     entered: dict[CameraState, int]
     reason: str
     packets: int
+    held_back: int
     skipped: dict[Skip, int]
     placement: Placement | None
 
@@ -108,7 +109,9 @@ class Reader:
             connection, tally = self._connection, self._decoding.tally
             entered, skipped = dict(connection.entered), dict(tally.skipped)
             placement = self._decoding.placement
-            return ConnectionReport(connection.state, entered, connection.reason, tally.packets, skipped, placement)
+            return ConnectionReport(
+                connection.state, entered, connection.reason, tally.packets, tally.held_back, skipped, placement
+            )
 
     def _run(self, on_end: Callable[[], None]) -> None:
         try:

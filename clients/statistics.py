@@ -82,6 +82,7 @@ class CameraReport:
     decoder: str | None = None
     decoder_reason: str | None = None
     packets: int = 0
+    packets_held_back: int = 0
     packets_skipped: dict[str, int] = field(default_factory=dict)
 
     def as_json(self, seconds: float) -> dict[str, Any]:
@@ -95,6 +96,7 @@ class CameraReport:
             "decoder": self.decoder,
             "decoder_reason": self.decoder_reason,
             "packets": self.packets,
+            "packets_held_back": self.packets_held_back,
             "packets_skipped": self.packets_skipped,
             "frames_decoded": self.decoded,
             "frames_skipped": {verdict.value: self.verdicts.get(verdict, 0) for verdict in SKIPPED},

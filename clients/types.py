@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
@@ -141,12 +142,26 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """Whether a camera's certificate is verified, and the PEM file of those who vouch for it; None is the system's."""
+
+    verify: bool = True
+    ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LiveOptions:
-    """How a live camera is opened: RTSP's transport, and how long to wait for an answer and for the next packet."""
+    """How a live camera is opened and read.
+
+    RTSP's transport, how long to wait for an answer and for the next packet, whose certificates are trusted, and how
+    many pictures a second are taken from it at most.
+    """
 
     transport: Literal["tcp", "udp"] = "tcp"
     open_timeout_s: float = 10.0
     read_timeout_s: float = 10.0
+    tls: TlsOptions = TlsOptions()
+    most_fps: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,8 @@ async def test_a_scrape_agrees_with_the_cameras(tmp_path: Path, port: int) -> No
                 metrics, "y12_packets_skipped", "y12_packets_skipped_total", camera=camera, reason=reason.value
             )
             assert told == report.packets_skipped[reason.value]
+        held_back = value(metrics, "y12_packets_held_back", "y12_packets_held_back_total", camera=camera)
+        assert held_back == report.packets_held_back == 0
         assert report.packets == report.decoded + sum(report.packets_skipped.values())
         for verdict in Verdict:
             told = value(metrics, "y12_frames", "y12_frames_total", camera=camera, verdict=verdict.value)
@@ -127,7 +129,7 @@ async def test_labels_are_bounded(tmp_path: Path, port: int) -> None:
 
     counts = [series(cameras) for cameras in (1, 2, 3)]
     per_camera = counts[1] - counts[0]
-    assert per_camera == counts[2] - counts[1] <= 2 * len(CameraState) + len(Verdict) + len(BUCKETS_S) + 12
+    assert per_camera == counts[2] - counts[1] <= 2 * len(CameraState) + len(Verdict) + len(BUCKETS_S) + len(Skip) + 12
 
 
 async def test_a_port_in_use_is_one_clear_error(port: int) -> None:

@@ -44,10 +44,12 @@ class Tally:
     """A camera's video packets, and those that were not decoded.
 
     Frames decoded and packets skipped add up to `packets`, but for a few that are lost in a decoder that is closed
-    when its connection breaks off, and pictures that come in two packets.
+    when its connection breaks off, and pictures that come in two packets. `held_back` counts packets that had to wait,
+    because the camera sends too much.
     """
 
     packets: int = 0
+    held_back: int = 0
     skipped: dict[Skip, int] = field(default_factory=lambda: dict.fromkeys(Skip, 0))
 
 
