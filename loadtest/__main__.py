@@ -56,6 +56,14 @@ def _decode(options: argparse.Namespace) -> int:
     return 0
 
 
+def _neighbours(options: argparse.Namespace) -> int:
+    from loadtest.neighbours import KINDS, Neighbours, measure
+
+    asked = Neighbours(options.clip, options.cameras, options.seconds, options.demand, options.rounds)
+    sys.stdout.write(json.dumps(measure(asked, options.beside or KINDS)) + "\n")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m loadtest", description="Load the fleet, or a card that is emulated."
@@ -80,6 +88,19 @@ def _parser() -> argparse.ArgumentParser:
     decode = commands.add_parser("decode", help=text, description=text)
     decode.add_argument("clips", type=Path, nargs="+", metavar="CLIP")
     decode.set_defaults(command=_decode)
+    text = "what one bad camera of each kind costs the good ones: their rate, the age of their results, CPU"
+    neighbours = commands.add_parser("neighbours", help=text, description=text)
+    neighbours.add_argument("clip", type=Path, metavar="CLIP", help="what the good cameras show, looped")
+    neighbours.add_argument("--cameras", type=int, default=8, metavar="N", help="good cameras (default %(default)s)")
+    neighbours.add_argument(
+        "--seconds", type=seconds, default=8.0, metavar="S", help="of each run (default %(default)s)"
+    )
+    neighbours.add_argument(
+        "--demand", type=float, default=10.0, metavar="FPS", help="inferences per camera (default %(default)s)"
+    )
+    neighbours.add_argument("--rounds", type=int, default=2, metavar="N", help="of all runs (default %(default)s)")
+    neighbours.add_argument("--beside", action="append", metavar="KIND", help="a kind of camera; all without it")
+    neighbours.set_defaults(command=_neighbours)
     return parser
 
 

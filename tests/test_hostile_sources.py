@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import threading
@@ -23,6 +24,7 @@ from clients.sources.file import Timing
 from clients.sources.live import LiveSource
 from clients.sources.throttle import Throttle
 from clients.types import LiveOptions
+from loadtest import __main__ as loadtest
 
 pytestmark = pytest.mark.anyio
 SECOND = 1_000_000_000
@@ -163,3 +165,20 @@ def test_the_claimed_rate_of_a_stream_is_not_believed(tmp_path: Path) -> None:
         decoding.decoder(container.streams.video[0])
         assert decoding.facts is not None
         assert decoding.facts.load.pixels_per_s == 320 * 192 * 25
+
+
+def test_what_a_bad_camera_costs_is_measured(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`python -m loadtest neighbours`: two good cameras alone, beside a flood, and beside one that flaps."""
+    run = ["neighbours", str(clip), "--cameras", "2", "--seconds", "1", "--rounds", "1"]
+    kinds = ("none", "floods", "flaps")
+    assert loadtest.main([*run, *(word for kind in kinds for word in ("--beside", kind))]) == 0
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["beside"]
+    assert list(rows) == list(kinds)
+    for row in rows.values():
+        assert row["inferences_per_s"][0] > 0
+        assert row["p99_age_ms"][0] > 0
+    assert [bool(rows[kind]["bad_pictures_per_s"][0]) for kind in kinds] == [False, True, True]
+    assert loadtest.main([*run, "--beside", "sings"]) == 1
+    assert "expected one of none, hangs, " in capsys.readouterr().err
+    assert loadtest.main(["neighbours", "nowhere.mp4"]) == 1
+    assert "nowhere.mp4: no such file" in capsys.readouterr().err
