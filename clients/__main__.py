@@ -15,7 +15,6 @@ from clients.config import load_settings
 from clients.errors import ConfigError, FleetError
 from clients.fleet import run_fleet
 from clients.nvdec import nvdec_plan
-from clients.types import Verdict
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 log = logging.getLogger("clients")
@@ -40,7 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    summary = asyncio.run(run_fleet(load_settings(options.config), options.duration))
+    summary = asyncio.run(
+        run_fleet(load_settings(options.config), options.duration, file=options.config, watch=not options.no_watch)
+    )
     line = json.dumps(summary.as_json())
     if options.summary is not None:
         try:
@@ -49,10 +50,9 @@ def _run(options: argparse.Namespace) -> int:
         except OSError as error:
             log.error("--summary %s cannot be written: %s", options.summary, error.strerror)
     print(line, flush=True)
-    inferred = any(camera.verdicts.get(Verdict.INFERRED) for camera in summary.cameras)
-    if not inferred:
+    if not summary.inferences:
         log.error("nothing was inferred")
-    return OK if inferred else FAILED
+    return OK if summary.inferences else FAILED
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -74,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run the cameras; the last line of stdout is the summary as JSON")
     run.add_argument("--duration", type=seconds, metavar="S", help="stop after S seconds; without it, at the end")
     run.add_argument("--summary", type=Path, metavar="FILE", help="write the summary to FILE too")
+    run.add_argument(
+        "--no-watch", action="store_true", help="apply the file's cameras on SIGHUP only, not when it changes"
+    )
     run.set_defaults(command=_run)
     check = commands.add_parser("check", help="check a configuration and whether its cameras can be reached")
     check.set_defaults(command=_check)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clients.gate import Gate
 from clients.sources.frame import Frame
@@ -18,8 +22,13 @@ class Camera:
     being judged again, so what is granted is always the newest there is.
     """
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, audit: Callable[[], bool] = lambda: False) -> None:
+        """`audit` says of a similar frame whether it is to be inferred all the same."""
         self._gate = gate
+        self._audit = audit
+        self._is_audit = False  # the frame in the slot
+        self.took_audit = False  # the frame taken last
+        self.similar = 0  # frames that the gate called so, those included that were audited
         self._lock = threading.Lock()
         self._slot: Frame | None = None
         self._newest: Frame | None = None
@@ -34,10 +43,12 @@ class Camera:
             self._newest = frame
             if self._slot is not None:
                 self._verdicts[Verdict.SUPERSEDED] += 1
-                self._slot = frame
+                self._slot, self._is_audit = frame, False
                 return False
             verdict = self._gate.decide(frame.picture.thumbnail, frame.captured_ns, now_ns)
-            if verdict is not None:
+            self.similar += verdict is Verdict.SIMILAR
+            self._is_audit = verdict is Verdict.SIMILAR and self._audit()
+            if verdict is not None and not self._is_audit:
                 self._verdicts[verdict] += 1
                 return False
             self._slot = frame
@@ -54,7 +65,18 @@ class Camera:
                 return None
             self._gate.granted(frame.picture.thumbnail, frame.captured_ns)
             self.granted += 1
+            self.took_audit = self._is_audit
             return frame
+
+    def pace(self, fps: float) -> None:
+        """At most so many turns per second from the next one on."""
+        with self._lock:
+            self._gate.pace(fps)
+
+    @property
+    def likeness(self) -> float | None:
+        """How similar the frame taken last is to the one inferred before it; None for the first."""
+        return self._gate.likeness
 
     def expire(self, now_ns: int) -> None:
         """Count a waiting frame as stale when it is."""
@@ -70,12 +92,14 @@ class Camera:
                 self._slot = None
                 self._verdicts[Verdict.ENDED] += 1
 
-    def settle(self, verdict: Verdict) -> None:
-        """What became of the frame that was taken: INFERRED or FAILED."""
+    def settle(self, verdict: Verdict, boxes: NDArray[np.float32] | None = None) -> None:
+        """What became of the frame that was taken: INFERRED, with its boxes in 0..1 of the picture, or FAILED."""
         with self._lock:
             self._verdicts[verdict] += 1
             if verdict is not Verdict.INFERRED:
                 self._gate.forget()
+            elif boxes is not None:
+                self._gate.learn(boxes)
 
     @property
     def has_waiting(self) -> bool:

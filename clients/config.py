@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -57,8 +58,9 @@ class Model(_Section):
     """Which tiers of YOLO12, and what counts as a detection."""
 
     default: ParsedTier = Field(Tier.M, description="Tier of a camera that names none.")
-    fallback: ParsedTier = Field(Tier.N, description="Tier used where the wanted one has not been exported.")
+    fallback: ParsedTier = Field(Tier.N, description="Tier used where the wanted one is not exported or fails.")
     high_precision: ParsedTier = Field(Tier.X, description="Tier for difficult scenes.")
+    retry_s: float = Field(30, gt=0, le=3600, description="Seconds until a tier that fails is tried again.")
     confidence: float = Field(0.25, ge=0, le=1, description="Least score of a detection.")
     iou: float = Field(0.7, ge=0, le=1, description="Largest overlap of two boxes of one class.")
     canvas: str = Field("640x384", description="Size that is inferred; the exported models must have the same.")
@@ -86,6 +88,18 @@ class Optimization(_Section):
     max_resolution: str = Field("1280x720", description="WIDTHxHEIGHT in pixels.")
     similarity_threshold: float = Field(0.95, gt=0, le=1, description="A frame at least this similar is skipped.")
     max_skip_s: float = Field(0.8, gt=0, le=10, description="A camera is inferred at least this often, similar or not.")
+    switching: Literal["budget", "article", "fixed"] = Field(
+        "budget", description="How n, m or x is chosen: where a GPU-millisecond buys most, or by edges, or not at all."
+    )
+    governor: Literal["ours", "article", "off"] = Field(
+        "ours", description="What holds the load: the age of results, or the article's rule, or nothing."
+    )
+    quality_share: float = Field(
+        0.3, ge=0, lt=1, description="Of the budget, kept for better tiers before more inferences."
+    )
+    audit_share: float = Field(
+        0.02, ge=0, le=1, description="Of the skipped frames, inferred when there is room, to count what was missed."
+    )
 
     @field_validator("max_resolution")
     @classmethod
@@ -124,6 +138,7 @@ class Monitoring(_Section):
 
     gpu_utilization_threshold: float = Field(80, gt=0, le=100, description="Percent; above it a warning is logged.")
     check_interval: float = Field(5, gt=0, le=3600, description="Seconds between two looks at the GPU and the server.")
+    age_objective_ms: float = Field(200, gt=0, description="Results older than this (95 %) cost tiers, then rates.")
     metrics_port: int | None = Field(
         None, ge=1, le=65535, description="Port of /metrics for Prometheus; empty is none."
     )
@@ -137,7 +152,7 @@ class Triton(_Section):
     runtime: Runtime = Field("openvino", description="What the embedded Triton runs the models with.")
     models: Path | None = Field(None, description="Folder of exported models; empty is the model repository itself.")
     precision: Literal["f32", "bf16", "auto"] = Field(
-        "f32", description="Arithmetic of the openvino runtime; auto is bf16 where the CPU has it, else f32."
+        "auto", description="Arithmetic of the openvino runtime; auto is bf16 where the CPU has it, else f32."
     )
     transport: TransportName = Field("auto", description="How frames travel; auto is shm on this host, else grpc.")
     window: int | None = Field(None, ge=1, le=512, description="Requests in flight at most; empty chooses.")
@@ -220,22 +235,25 @@ class Settings(_Section):
         named = {camera.model for camera in self.cameras} | set(self.model.tiers)
         return tuple(tier for tier in Tier if tier in named)
 
-    def streams(self) -> tuple[StreamSpec, ...]:
+    def streams(self, *, may_be_empty: bool = False) -> tuple[StreamSpec, ...]:
         """The cameras with the defaults filled in.
 
         Raises ConfigError: no camera, one too many, an id twice or malformed, a source that cannot be one.
         """
-        self._check_cameras()
+        self._check_cameras(may_be_empty=may_be_empty)
+        return tuple(self.stream(camera) for camera in self.cameras)
+
+    def stream(self, camera: Camera) -> StreamSpec:
+        """One camera with the defaults filled in. Raises ConfigError: a malformed id, a source that cannot be one."""
         try:
-            streams = tuple(self._stream(camera) for camera in self.cameras)
+            stream = self._stream(camera)
         except ValueError as error:
             raise ConfigError(f"cameras: {error}") from error
-        for stream in streams:
-            address_of(stream)
-        return streams
+        address_of(stream)
+        return stream
 
-    def _check_cameras(self) -> None:
-        if not self.cameras:
+    def _check_cameras(self, *, may_be_empty: bool) -> None:
+        if not (self.cameras or may_be_empty):
             raise ConfigError("cameras: the list is empty; add at least one camera with an id and a source")
         if len(self.cameras) > self.system.max_streams:
             raise ConfigError(
@@ -309,6 +327,15 @@ def parse_settings(content: dict[str, Any], *, origin: str) -> Settings:
     except ValidationError as error:
         lines = [f"{origin}: {_complaint(detail)}" for detail in error.errors()]
         raise ConfigError("\n".join(lines)) from error
+
+
+def parse_camera(stream_id: str, source: str, options: Mapping[str, Any]) -> Camera:
+    """One camera of `add_stream`; the options are the keys of the file's `cameras`. Raises ConfigError."""
+    try:
+        return Camera.model_validate({**options, "id": stream_id, "source": source})
+    except ValidationError as error:
+        details = [{**detail, "loc": ("cameras", stream_id, *detail["loc"])} for detail in error.errors()]
+        raise ConfigError("\n".join(_complaint(detail) for detail in details)) from None
 
 
 _MERGE = "tag:yaml.org,2002:merge"  # `<<: *defaults`: what it brings may be overridden

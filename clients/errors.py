@@ -2,6 +2,11 @@
 
 FleetError
 ├── ConfigError             the configuration cannot be used; says which key, what was expected, what came
+├── StreamError             a camera cannot be added to a running fleet, or is not in it
+│   ├── StreamExists        its id is in use
+│   ├── TooManyStreams      there are system.max_streams already
+│   └── UnknownStream       there is none of this id
+├── FleetStopped            the fleet runs no more, or not yet
 ├── SourceError             a camera cannot be opened, read or decoded
 │   └── SourceUnusable      and trying again cannot help
 ├── InferenceError          one request failed; the run goes on
@@ -19,6 +24,26 @@ class FleetError(Exception):
 
 class ConfigError(FleetError):
     """The configuration cannot be used."""
+
+
+class StreamError(FleetError):
+    """A camera cannot be added to a running fleet, or is not in it."""
+
+
+class StreamExists(StreamError):
+    """A camera of this id is in the fleet."""
+
+
+class TooManyStreams(StreamError):
+    """The fleet has `system.max_streams` cameras."""
+
+
+class UnknownStream(StreamError):
+    """No camera of this id is in the fleet."""
+
+
+class FleetStopped(FleetError):
+    """The fleet does not run any more, or not yet."""
 
 
 class SourceError(FleetError):

@@ -1,253 +1,316 @@
-"""From a configuration to a running fleet and its summary: server, transport, cameras, sinks, put together once."""
+"""The fleet as a library: a server, a transport and the pipeline put together once, cameras that come and go.
+
+    async with Fleet(settings) as fleet:
+        await fleet.add_stream("gate-3", "rtsp://...", max_fps=10)
+        async for result in fleet.results("gate-3"):
+            ...
+
+`python -m clients run` is a thin user of it, and so is blocking.py for programs without asyncio.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
-from clients.config import Settings
+from clients.audit import AuditRules
+from clients.config import Settings, TransportName, parse_camera
+from clients.control import Decision
 from clients.dashboard.live import show
-from clients.errors import ConfigError, InferenceError, ServerUnavailable
+from clients.errors import FleetStopped, StreamExists, TooManyStreams, UnknownStream
+from clients.fallback import Fallback, resolve_tier
 from clients.inference.choose import open_transport
 from clients.inference.server import EngineCounts, TritonLink
 from clients.lane import Lane, gate_rules
 from clients.metrics import served_metrics
 from clients.nvdec import nvdec_plan
 from clients.pipeline import Pipeline
-from clients.shares import T4_COST_MS, TierLimits
-from clients.sinks.jsonl import JsonlSink
-from clients.sinks.mosaic import MosaicSink, View
-from clients.sources.placement import NvdecPlan
-from clients.statistics import Summary
+from clients.reload import follow
+from clients.result import Result
+from clients.serving import (
+    Served,
+    ended,
+    engine_counts,
+    in_flight_window,
+    served_by,
+    server_of,
+    tier_limits,
+    wait_ready,
+)
+from clients.signals import Signals, nothing
+from clients.sinks.mosaic import View
+from clients.sinks.opened import OpenSinks, opened, view_of
+from clients.statistics import CameraReport, Summary, Totals
+from clients.steering import Steering, control_of, edges_of
+from clients.subscriptions import MOST_WAITING, Subscription, Subscriptions
 from clients.types import StreamSpec, Tier
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What the server offers: the tiers that are ready, each one's class names and largest batch, the arithmetic."""
+@dataclass(slots=True)
+class _Running:
+    """What exists while the fleet runs."""
 
-    tiers: tuple[Tier, ...]
-    labels: Mapping[Tier, tuple[str, ...]]
-    largest_batch: Mapping[Tier, int]
-    precision: str
+    served: Served
+    transport: TransportName
+    pipeline: Pipeline
+    sinks: OpenSinks
+    task: asyncio.Task[None]
+    before: EngineCounts | None
+    started_s: float
+    started_cpu_s: float
+    seconds: float | None = None
+    cpu_s: float = 0.0
+    mean_batch: float | None = None
 
 
-async def run_fleet(settings: Settings, duration_s: float | None = None) -> Summary:
-    """Run the configured cameras until they end, the time is over or the process is told to stop.
+class Fleet:
+    """Cameras on one Triton; an async context manager that can be entered once.
 
-    SIGINT and SIGTERM end the run in order; before the cameras run they cancel it, after that they are ignored.
-    Raises ConfigError, SinkError, ServerUnavailable, and the launcher's errors when the embedded Triton cannot start.
+    It begins with the cameras of the settings, which may be none. On leaving, the answers in flight are still taken,
+    the sinks written, threads and shared memory given back; then `summary` is complete.
     """
-    streams = settings.streams()
-    nvdec = nvdec_plan(settings)
-    async with AsyncExitStack() as stack:
-        signals = stack.enter_context(_Signals())
-        url = settings.triton.url
-        if url is None:
-            url = await stack.enter_async_context(_embedded(settings))
-        link = await stack.enter_async_context(TritonLink(url, request_timeout_s=settings.triton.timeout_ms / 1000))
-        await _wait_ready(link, settings.triton.ready_timeout_s)
-        served = await _served(link, settings)
-        workers = stack.enter_context(ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1), "scale"))
-        window = in_flight_window(settings, len(streams))
-        name, transport = await open_transport(settings, link, workers, window=window)
-        stack.push_async_callback(transport.close)
-        lanes = [_lane(settings, spec, served, nvdec) for spec in streams]
-        with _sinks(settings, lanes, served.labels) as sinks:
-            pipeline = Pipeline(
-                lanes,
-                transport,
-                sinks.results,
-                window=window,
-                limits=tier_limits(settings, served.largest_batch),
-                first_window=settings.system.min_batch_size,
-                server_ready=link.is_ready,
-            )
-            before, started_s, cpu_s = await _counts(link), time.monotonic(), time.process_time()
-            with served_metrics(settings.monitoring, pipeline, sinks.dropped):
-                signals.on_signal = pipeline.stop
-                await _run(pipeline, lanes, settings, duration_s)
-            signals.on_signal = _ignore
-            seconds, cpu_s = time.monotonic() - started_s, time.process_time() - cpu_s
-        mean_batch = None if pipeline.outages else _mean_batch(before, await _counts(link))
-        down = sum(lane.is_down for lane in lanes)
-        return Summary(
-            seconds=seconds,
-            cameras=tuple(lane.report() for lane in lanes),
-            mean_batch=mean_batch,
-            precision=served.precision,
-            transport=name,
-            client_cpu_s=cpu_s,
-            errors=down + pipeline.failures.total() + sinks.failures,
-            dropped=sinks.dropped(),
-        )
 
+    def __init__(self, settings: Settings) -> None:
+        """Raises ConfigError when the cameras of the settings cannot be used."""
+        self.settings = settings
+        self._first = settings.streams(may_be_empty=True)
+        self._nvdec = nvdec_plan(settings)
+        self._ids: set[str] = set()  # those that are being removed included
+        self._wanted: dict[str, Tier] = {}  # what each camera's configuration resolves to
+        self._removed = Totals()
+        self._subscriptions = Subscriptions()
+        self._stack = AsyncExitStack()
+        self._running: _Running | None = None
 
-def in_flight_window(settings: Settings, cameras: int) -> int:
-    """Requests in flight, all cameras together: what is configured, else enough to fill three of the largest batches.
-
-    At least `system.min_batch_size`; one camera never has more than one. It shrinks while answers come too late.
-    """
-    if settings.triton.window is not None:
-        return settings.triton.window
-    return max(settings.system.min_batch_size, min(cameras, 3 * settings.system.max_batch_size))
-
-
-def tier_limits(settings: Settings, largest_batch: Mapping[Tier, int]) -> dict[Tier, TierLimits]:
-    """Of each served tier, three of its largest batches (one runs, one waits, one forms), or a configured window."""
-    window = settings.triton.window
-    return {tier: TierLimits(T4_COST_MS[tier], window or 3 * batch) for tier, batch in largest_batch.items()}
-
-
-def resolve_tier(wanted: Tier, served: Sequence[Tier], fallback: Tier) -> Tier:
-    """The tier that serves a camera: the wanted one, else the fallback, else the smallest that is ready."""
-    return next(tier for tier in (wanted, fallback, *served) if tier in served)
-
-
-class _Signals:
-    """SIGINT and SIGTERM call `on_signal`; at first they cancel the task that entered."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
-        self.on_signal: Callable[[], object] = _ignore if task is None else task.cancel
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._loop.add_signal_handler(number, self._received)
+    async def __aenter__(self) -> Self:
+        """Raises ConfigError, SinkError, ServerUnavailable, ModelError, and the launcher's errors."""
+        if self._running is not None:
+            raise FleetStopped("a fleet is entered once; make a new one")
+        async with AsyncExitStack() as stack:
+            await self._open(stack)
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._loop.remove_signal_handler(number)
+    async def __aexit__(self, *error: Any) -> None:
+        await self._stack.__aexit__(*error)
 
-    def _received(self) -> None:
-        self.on_signal()
+    async def add_stream(self, stream_id: str, source: str, **options: Any) -> None:
+        """One more camera, from now on. The options are the keys of `cameras` in config.yaml: `max_fps=10`, ...
 
+        Raises ConfigError for an option, id or source that cannot be one, StreamExists, TooManyStreams, FleetStopped.
+        """
+        self.add(self.settings.stream(parse_camera(stream_id, source, options)))
 
-def _ignore() -> None:
-    """The run is over; what remains takes a moment."""
+    def add(self, spec: StreamSpec) -> None:
+        """One more camera, as a value. Raises StreamExists, TooManyStreams, FleetStopped."""
+        running, stream_id = self._live(), spec.stream_id
+        if stream_id in self._ids:
+            raise StreamExists(f"camera {stream_id}: the id is in use; every camera needs its own")
+        most = self.settings.system.max_streams
+        if len(self._ids) >= most:
+            raise TooManyStreams(f"camera {stream_id}: there are system.max_streams ({most}) cameras already")
+        self._enter(running.pipeline, self._lane(spec, running.served))
 
+    async def remove_stream(self, stream_id: str) -> CameraReport:
+        """Take a camera out and return its numbers: its answer in flight is still taken, its thread ends.
 
-async def _run(pipeline: Pipeline, lanes: Sequence[Lane], settings: Settings, duration_s: float | None) -> None:
-    display = asyncio.create_task(show(lanes, settings.monitoring))
-    try:
-        await pipeline.run(duration_s)
-    finally:
-        await _ended(display, "the display")
-
-
-async def _ended(task: asyncio.Task[None], name: str) -> None:
-    """Cancel a task that runs beside the fleet, and say so when it had died before."""
-    task.cancel()
-    (outcome,) = await asyncio.gather(task, return_exceptions=True)
-    if isinstance(outcome, Exception):
-        log.error("%s has failed: %s: %s", name, type(outcome).__name__, outcome)
-
-
-@asynccontextmanager
-async def _embedded(settings: Settings) -> AsyncIterator[str]:
-    from clients.server import EmbeddedServer  # beside a Triton elsewhere, nothing of the launcher is loaded
-
-    server = EmbeddedServer(settings)
-    try:
-        await asyncio.to_thread(server.start)
-        watch = asyncio.create_task(server.keep_alive())
+        Raises UnknownStream.
+        """
+        pipeline = self._known().pipeline
+        lane = pipeline.lanes.get(stream_id)
+        if lane is None:
+            raise UnknownStream(f"camera {stream_id}: there is no such camera")
         try:
-            yield server.url
+            await pipeline.remove(stream_id)
         finally:
-            await _ended(watch, "the embedded server's watch")
-    finally:
-        await asyncio.to_thread(server.stop)
+            report = lane.report()
+            self._removed.add(report)
+            self._subscriptions.close(stream_id)
+            self._ids.discard(stream_id)
+            self._wanted.pop(stream_id, None)
+        return report
+
+    def results(self, stream_id: str, *, most: int = MOST_WAITING) -> Subscription:
+        """The camera's results from now on, for `async for`. It ends when the camera ends, or is removed.
+
+        Who reads slower than results come misses the oldest of more than `most`. Raises UnknownStream.
+        """
+        try:
+            return self._subscriptions.subscribe(stream_id, most)
+        except KeyError:
+            raise UnknownStream(f"camera {stream_id}: there is no such camera") from None
+
+    def get_results(self, stream_id: str) -> list[Result]:
+        """The newest results of a camera, oldest first, 30 at most. Asking takes nothing away. Raises UnknownStream."""
+        try:
+            return self._subscriptions.newest(stream_id)
+        except KeyError:
+            raise UnknownStream(f"camera {stream_id}: there is no such camera") from None
+
+    def reports(self) -> list[CameraReport]:
+        """The numbers of each camera so far."""
+        return [lane.report() for lane in list(self._known().pipeline.lanes.values())]
+
+    def stats(self) -> Summary:
+        """What the fleet has done so far; after it was left, the summary of the run. Raises FleetStopped before."""
+        running = self._known()
+        reports = self.reports()
+        totals = self._removed.with_cameras(reports)
+        pipeline, sinks = running.pipeline, running.sinks
+        is_over = running.seconds is not None
+        return Summary(
+            seconds=running.seconds if running.seconds is not None else time.monotonic() - running.started_s,
+            cameras=tuple(reports),
+            mean_batch=running.mean_batch,
+            precision=running.served.precision,
+            transport=running.transport,
+            client_cpu_s=running.cpu_s if is_over else time.process_time() - running.started_cpu_s,
+            errors=totals.down + pipeline.failures.total() + sinks.failures,
+            dropped=self._dropped(sinks),
+            removed=self._removed.with_cameras(()),
+        )
+
+    @property
+    def decision(self) -> Decision | None:
+        """What was decided last: orders, tiers and paces; None before the first look, or without a governor."""
+        return self._known().pipeline.decision
+
+    def stop(self) -> None:
+        """No new turns from now on; leaving the context waits for the rest."""
+        self._known().pipeline.stop()
+
+    async def finished(self, duration_s: float | None = None) -> None:
+        """Wait until all cameras have ended, the time is over, or `stop` was called; then it is stopped."""
+        running = self._known()
+        over = asyncio.create_task(running.pipeline.until_over())
+        try:
+            await asyncio.wait({over, running.task}, timeout=duration_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            over.cancel()
+            running.pipeline.stop()
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        settings = self.settings
+        url = await stack.enter_async_context(server_of(settings))
+        link = await stack.enter_async_context(TritonLink(url, request_timeout_s=settings.triton.timeout_ms / 1000))
+        await wait_ready(link, settings.triton.ready_timeout_s)
+        served = await served_by(link, settings)
+        workers = stack.enter_context(ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1), "scale"))
+        window = in_flight_window(settings)
+        name, transport = await open_transport(settings, link, workers, window=window)
+        stack.push_async_callback(transport.close)
+        sinks = stack.enter_context(opened(settings.sinks, self._views, served.labels, cameras=len(self._first)))
+        control = control_of(settings, served, self._wanted)
+        pipeline = Pipeline(
+            [],
+            transport,
+            [self._subscriptions, *sinks.results],
+            window=window,
+            limits=tier_limits(settings, served.largest_batch),
+            first_window=settings.system.min_batch_size,
+            server_ready=link.is_ready,
+            fallback=Fallback(served.tiers, settings.model.fallback, rest_s=settings.model.retry_s),
+            stays=True,
+            on_over=self._subscriptions.end,
+            control=control,
+            edges=edges_of(settings) if control is not None else None,
+        )
+        for spec in self._first:
+            self._enter(pipeline, self._lane(spec, served))
+        before = await engine_counts(link)
+        stack.push_async_callback(self._measured, link)
+        stack.enter_context(served_metrics(settings.monitoring, pipeline, lambda: self._dropped(sinks)))
+        task = asyncio.create_task(pipeline.run(), name="pipeline")
+        stack.push_async_callback(_quiet, pipeline, task)
+        task.add_done_callback(lambda _: self._subscriptions.end_all())
+        if control is not None:
+            steering = asyncio.create_task(Steering(control, pipeline, link).run(), name="steering")
+            stack.push_async_callback(ended, steering, "the governor")
+        self._running = _Running(served, name, pipeline, sinks, task, before, time.monotonic(), time.process_time())
+
+    async def _measured(self, link: TritonLink) -> None:
+        running = self._running
+        if running is None:  # it could not begin
+            return
+        running.seconds = time.monotonic() - running.started_s
+        running.cpu_s = time.process_time() - running.started_cpu_s
+        after = await engine_counts(link)
+        if not (running.pipeline.outages or running.before is None or after is None):
+            running.mean_batch = after.mean_batch_since(running.before)
+
+    def _enter(self, pipeline: Pipeline, lane: Lane) -> None:
+        self._ids.add(lane.spec.stream_id)
+        self._wanted[lane.spec.stream_id] = lane.tier
+        self._subscriptions.open(lane.spec.stream_id)
+        pipeline.add(lane)
+
+    def _lane(self, spec: StreamSpec, served: Served) -> Lane:
+        settings = self.settings
+        tier = resolve_tier(spec.tier, served.tiers, settings.model.fallback)
+        if spec.tier not in (tier, *settings.tiers):  # what the configuration names has been said
+            log.warning("camera %s: %s is not served; it uses %s", spec.stream_id, spec.tier, tier)
+        audit = AuditRules(share=settings.optimization.audit_share)
+        emit, canvas = settings.sinks.emit, settings.canvas
+        rules = gate_rules(settings, spec)
+        return Lane(spec, rules, tier, emit, canvas=canvas, audit=audit, nvdec=self._nvdec)
+
+    def _views(self) -> list[View]:
+        running = self._running
+        if running is None:
+            return []
+        labels = running.served.labels
+        return [view_of(lane, labels.get(lane.tier, ())) for lane in list(running.pipeline.lanes.values())]
+
+    def _dropped(self, sinks: OpenSinks) -> dict[str, int]:
+        return sinks.dropped() | {"subscriptions": self._subscriptions.dropped}
+
+    def _known(self) -> _Running:
+        if self._running is None:
+            raise FleetStopped("the fleet does not run yet: enter it with `async with Fleet(settings)`")
+        return self._running
+
+    def _live(self) -> _Running:
+        running = self._known()
+        if running.pipeline.is_stopping:
+            raise FleetStopped("the fleet has been stopped")
+        return running
 
 
-async def _wait_ready(link: TritonLink, timeout_s: float) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not await link.is_ready():
-        if time.monotonic() > deadline_s:
-            raise ServerUnavailable(f"no Triton is ready at {link.url} after {timeout_s:g} s (triton.ready_timeout_s)")
-        await asyncio.sleep(0.2)
+async def _quiet(pipeline: Pipeline, task: asyncio.Task[None]) -> None:
+    pipeline.stop()
+    await task
 
 
-async def _served(link: TritonLink, settings: Settings) -> Served:
-    tiers = await link.ready_tiers(settings.tiers)
-    if not tiers:
-        wanted = ", ".join(settings.tiers)
-        raise ConfigError(f"none of {wanted} is served at {link.url}; export one with python -m export")
-    for tier in settings.tiers:
-        if tier not in tiers:
-            instead = resolve_tier(tier, tiers, settings.model.fallback)
-            log.warning("%s is not served; its cameras use %s", tier, instead)
-    for tier in tiers:
-        await link.check_canvas(tier, settings.canvas)
-    precisions = sorted({await link.precision(tier) for tier in tiers})
-    labels = {tier: await link.labels(tier) for tier in tiers}
-    batches = {tier: await link.largest_batch(tier) for tier in tiers}
-    return Served(tiers, labels, batches, "/".join(precisions))
+async def run_fleet(
+    settings: Settings, duration_s: float | None = None, *, file: Path | None = None, watch: bool = True
+) -> Summary:
+    """Run the configured cameras until they end, the time is over or the process is told to stop.
 
-
-def _lane(settings: Settings, spec: StreamSpec, served: Served, nvdec: NvdecPlan) -> Lane:
-    tier = resolve_tier(spec.tier, served.tiers, settings.model.fallback)
-    return Lane(spec, gate_rules(settings, spec), tier, settings.sinks.emit, nvdec=nvdec, canvas=settings.canvas)
-
-
-@dataclass(slots=True)
-class _Sinks:
-    """The open sinks; `failures` is complete when they are closed."""
-
-    results: list[JsonlSink]
-    failures: int = 0
-
-    def dropped(self) -> dict[str, int]:
-        """Results that each kind of sink could not take."""
-        return {"jsonl": sum(sink.dropped for sink in self.results)}
-
-
-@contextmanager
-def _sinks(settings: Settings, lanes: Sequence[Lane], labels: Mapping[Tier, tuple[str, ...]]) -> Iterator[_Sinks]:
-    chosen = settings.sinks
-    sinks = _Sinks([])
-    with ExitStack() as stack:
-        if chosen.jsonl is not None:
-            jsonl = JsonlSink(chosen.jsonl, labels)
-            stack.callback(jsonl.close)
-            sinks.results.append(jsonl)
-        mosaic = None
-        if chosen.mosaic_video is not None or chosen.mosaic_image is not None:
-            views = [_view(lane, labels.get(lane.tier, ())) for lane in lanes]
-            mosaic = MosaicSink(views, video=chosen.mosaic_video, image=chosen.mosaic_image, fps=chosen.mosaic_fps)
-            stack.callback(mosaic.close)
-        yield sinks
-    sinks.failures = 0 if mosaic is None else mosaic.failures
-
-
-def _view(lane: Lane, labels: tuple[str, ...]) -> View:
-    def caption() -> str:
-        report = lane.report()
-        age_ms = report.ages.quantile(0.5)
-        age = "-" if age_ms is None else f"{age_ms:.0f} ms"
-        return f"{report.state}  {lane.tier}  {len(report.ages)} inferred of {report.decoded}  {age}"
-
-    return View(lane.spec.stream_id, labels, lane.shown, caption)
-
-
-async def _counts(link: TritonLink) -> EngineCounts | None:
-    try:
-        return await link.engine_counts()
-    except InferenceError as error:
-        log.warning("no statistics from the server: %s", error)
-        return None
-
-
-def _mean_batch(before: EngineCounts | None, after: EngineCounts | None) -> float | None:
-    return None if before is None or after is None else after.mean_batch_since(before)
+    SIGINT and SIGTERM end the run in order; before the cameras run they cancel it, after that they are ignored. With
+    `file`, SIGHUP applies its cameras, and so does a change of it while `watch` is set.
+    Raises ConfigError, SinkError, ServerUnavailable, and the launcher's errors when the embedded Triton cannot start.
+    """
+    settings.streams()
+    with Signals(hears_hangup=file is not None) as signals:
+        async with Fleet(settings) as fleet:
+            signals.on_stop = fleet.stop
+            beside = {"the display": asyncio.create_task(show(fleet.reports, settings.monitoring))}
+            if file is not None:
+                following = follow(file, fleet, settings, signals.hangup, watch=watch)
+                beside["the watch of the configuration"] = asyncio.create_task(following)
+            try:
+                await fleet.finished(duration_s)
+            finally:
+                for name, task in beside.items():
+                    await ended(task, name)
+                signals.on_stop = nothing
+        return fleet.stats()

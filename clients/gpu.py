@@ -9,12 +9,14 @@ import pynvml
 
 @dataclass(frozen=True, slots=True)
 class GpuReading:
-    """The first GPU at one moment: utilisation and memory in percent, SM clock in MHz. Source: NVML."""
+    """The first GPU at one moment: utilisation, memory and decoder in percent, SM clocks in MHz. Source: NVML."""
 
     name: str
     utilization_percent: float
     memory_percent: float
     sm_clock_mhz: int
+    sm_clock_max_mhz: int
+    decoder_percent: float
 
 
 def read_gpu() -> GpuReading | None:
@@ -31,6 +33,8 @@ def read_gpu() -> GpuReading | None:
             utilization_percent=float(pynvml.nvmlDeviceGetUtilizationRates(device).gpu),
             memory_percent=100.0 * memory.used / memory.total,
             sm_clock_mhz=int(pynvml.nvmlDeviceGetClockInfo(device, pynvml.NVML_CLOCK_SM)),
+            sm_clock_max_mhz=int(pynvml.nvmlDeviceGetMaxClockInfo(device, pynvml.NVML_CLOCK_SM)),
+            decoder_percent=float(pynvml.nvmlDeviceGetDecoderUtilization(device)[0]),
         )
     except pynvml.NVMLError:
         return None

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.audit import Audit, AuditRules
 from clients.camera import Camera
 from clients.config import Emit, Settings
+from clients.control import SceneReader
 from clients.errors import ConfigError
-from clients.gate import Gate, GateRules
+from clients.gate import Gate, GateRules, relative
 from clients.reader import Reader
 from clients.result import Result
+from clients.scene import Scene
 from clients.sources.connection import CameraState
 from clients.sources.decoder import Decoding
 from clients.sources.frame import Frame
+from clients.sources.letterbox import letterbox
 from clients.sources.placement import NvdecPlan, cpu_only
 from clients.statistics import CameraReport, Histogram
 from clients.tracking.between import visible
 from clients.tracking.tracker import Tracker
-from clients.types import Canvas, Detections, StreamSpec, Tier
+from clients.types import Canvas, Detections, StreamSpec, Tier, Verdict
 
 _MOST_BETWEEN = 512  # frames between two answers, at 25 fps 20 s; long before that there is nothing left to predict
 
@@ -34,21 +41,30 @@ class Lane:
         tier: Tier,
         emit: Emit = "inferred",
         *,
-        nvdec: NvdecPlan | None = None,
         canvas: Canvas | None = None,
+        audit: AuditRules | None = None,
+        nvdec: NvdecPlan | None = None,
     ) -> None:
-        """`nvdec` and `canvas` are what the decoder goes by; without them it is the CPU's.
+        """`tier` is what serves it now; `wanted` is what it is to have, at first `spec.tier`.
 
-        Raises ConfigError for a source that cannot be one, and where CUDA is insisted on and there is none.
+        `nvdec` is what the decoder goes by; without it, it is the CPU's. Raises ConfigError for an impossible source,
+        and where CUDA is insisted on and there is none.
         """
         nvdec = nvdec or cpu_only()
         if spec.decode == "cuda" and nvdec.problem is not None:
             raise ConfigError(f"camera {spec.stream_id}: decode: cuda is asked for, but {nvdec.problem}")
         self.spec = spec
         self.tier = tier
-        self.camera = Camera(Gate(rules))
+        self.wanted = spec.tier
+        self.has_room: Callable[[], bool] = lambda: False  # for an audit
+        self.audit = Audit(spec.stream_id, audit)
+        self.scene: Scene | None = None
+        self.camera = Camera(Gate(rules), lambda: self.has_room() and self.audit.wants())
+        self._canvas = canvas or Canvas()
+        self._scenes: SceneReader | None = None
         self.tracker = Tracker()
         self.ages = Histogram()
+        self.inferred: Counter[Tier] = Counter()
         self.latest: tuple[Frame, Result] | None = None
         self._between: deque[tuple[int, float, int]] = deque()  # frames not answered yet: index, media time, captured
         self._emits_all = emit == "all"
@@ -64,7 +80,7 @@ class Lane:
             granted=lambda: self.camera.granted,
             wish=spec.decode,
             plan=nvdec,
-            canvas=canvas,
+            canvas=self._canvas,
         )
         self._reader = Reader(spec, self._offer, decoding)
 
@@ -101,16 +117,29 @@ class Lane:
         """Whether the camera has failed, or was lost and has not come back."""
         return self._reader.report().is_down
 
-    def answered(self, frame: Frame, detections: Detections, now_ns: int) -> Result:
-        """The server's answer has come: ids, numbers, and the result for the sinks."""
+    def answered(self, frame: Frame, detections: Detections, now_ns: int, edges: float = 0.0) -> Result:
+        """The server's answer has come: ids, numbers, the scene, and the result for the sinks."""
+        if self.camera.took_audit and self.latest is not None:
+            self.audit.judged(self._shown_at(frame)[0], detections)
         track_ids = self.tracker.update(detections, frame.media_time_s)
+        self.camera.settle(Verdict.INFERRED, relative(detections.xyxy, frame.picture.size_px))
         age_ms = frame.age_ms(now_ns)
         self.ages.add(age_ms)
+        self.inferred[self.tier] += 1
         self._longest_gap_ns = max(self._longest_gap_ns, self._open_gap_ns(now_ns))
         self._last_answer_ns = now_ns
         result = Result(frame.stream_id, frame.index, frame.media_time_s, age_ms, self.tier, detections, track_ids)
         self.latest = (frame, result)
+        self.scene = self._scene_reader(frame).read(detections, track_ids, edges, self.camera.likeness)
         return result
+
+    def _scene_reader(self, frame: Frame) -> SceneReader:
+        if self._scenes is None:
+            self._scenes = SceneReader(letterbox(*frame.picture.size_px, self._canvas).geometry.scale_x)
+        return self._scenes
+
+    def _shown_at(self, frame: Frame) -> tuple[Detections, NDArray[np.int64]]:
+        return visible(self.tracker.predict(frame.media_time_s), frame.picture.size_px)
 
     def between(self, frame: Frame, now_ns: int) -> list[Result]:
         """Predicted results of the frames between the last inferred one and `frame`, which has just been answered.
@@ -162,6 +191,10 @@ class Lane:
             packets=connection.packets,
             packets_held_back=connection.held_back,
             packets_skipped={reason.value: packets for reason, packets in connection.skipped.items()},
+            wanted=self.wanted,
+            audit=self.audit.report(),
+            inferred=dict(self.inferred),
+            is_down=connection.is_down,
         )
 
     def _offer(self, frame: Frame) -> None:

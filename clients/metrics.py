@@ -64,6 +64,12 @@ class FleetCollector(Collector):
         for tier in pipeline.shares.tiers:
             in_flight.add_metric([tier.value], pipeline.shares.in_flight_of(tier))
         yield in_flight
+        resting = GaugeMetricFamily(
+            "y12_tier_resting", "1 while a tier fails and its cameras use the fallback.", labels=["tier"]
+        )
+        for tier in pipeline.shares.tiers:
+            resting.add_metric([tier.value], int(tier in pipeline.fallback.resting))
+        yield resting
         window = "Requests of the cheapest tier that may be in flight; shared in GPU-milliseconds."
         yield GaugeMetricFamily("y12_window", window, value=pipeline.shares.window)
         yield GaugeMetricFamily("y12_server_up", "1 while Triton answers.", value=int(pipeline.server_up))
@@ -110,15 +116,20 @@ def _frames(reports: Sequence[CameraReport]) -> Iterator[Metric]:
     decoded = CounterMetricFamily("y12_frames_decoded", "Frames that were decoded.", labels=["camera"])
     frames = CounterMetricFamily("y12_frames", "What became of the decoded frames.", labels=["camera", "verdict"])
     inferences = CounterMetricFamily("y12_inferences", "Frames that were inferred.", labels=["camera", "tier"])
+    fallbacks = CounterMetricFamily(
+        "y12_fallback_inferences", "Frames that another tier than the camera's own inferred.", labels=["camera"]
+    )
     objects = GaugeMetricFamily("y12_objects", "Objects in the newest result.", labels=["camera"])
     for report in reports:
         name = [report.stream_id]
         decoded.add_metric(name, report.decoded)
         for verdict in Verdict:
             frames.add_metric([*name, verdict.value], report.verdicts.get(verdict, 0))
-        inferences.add_metric([*name, report.tier.value], report.verdicts.get(Verdict.INFERRED, 0))
+        for tier in {report.tier: 0, **report.inferred}:
+            inferences.add_metric([*name, tier.value], report.inferred.get(tier, 0))
+        fallbacks.add_metric(name, report.fallbacks)
         objects.add_metric(name, report.objects)
-    yield from (decoded, frames, inferences, objects)
+    yield from (decoded, frames, inferences, fallbacks, objects)
 
 
 def _connections(reports: Sequence[CameraReport]) -> Iterator[Metric]:

@@ -20,7 +20,7 @@ def nvdec_plan(settings: Settings) -> NvdecPlan:
     """
     sources = settings.sources
     wishes = {camera.id: camera.decode or sources.decode for camera in settings.cameras}
-    if all(wish == "cpu" for wish in wishes.values()):
+    if sources.decode == "cpu" and all(wish == "cpu" for wish in wishes.values()):
         return cpu_only()
     problem = cuda_problem()
     if problem is not None:

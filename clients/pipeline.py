@@ -1,7 +1,7 @@
 """The shell around the decisions: grants turns, awaits answers, hands results on, and outlives the server.
 
 It decides nothing itself: the gate says which frame deserves a turn, the scheduler whose turn it is. One task per
-turn; a turn is reserved before anything is awaited.
+turn; a turn is reserved before anything is awaited. Cameras come and go while it runs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
-from clients.errors import FleetError, InferenceError, RequestRejected, RequestTimeout, ServerUnavailable
+from clients.control import Control, Decision, Member
+from clients.errors import FleetError, InferenceError, ModelError, RequestRejected, RequestTimeout, ServerUnavailable
+from clients.fallback import Fallback
 from clients.inference.transport import Request, Transport
 from clients.lane import Lane
 from clients.result import Result
@@ -23,13 +25,17 @@ from clients.scheduler import Scheduler
 from clients.shares import TierLimits, TierShares
 from clients.sources.frame import Frame
 from clients.statistics import Histogram
-from clients.types import Detections, Tier, Verdict
+from clients.types import Detections, StreamSpec, Tier, Verdict
 from clients.window import Window
 
 _RETRY_S = (0.1, 2.0)  # first and longest pause between two looks at a server that is away
+_LEAST_FPS = 1.0  # of every camera that has a frame to show
 _WATCH_S = 0.25  # between two looks at whether a camera has fallen silent
 _LEAVE_S = 2.0  # all threads together have so long to end; one that hangs in FFmpeg is left behind
 log = logging.getLogger(__name__)
+
+
+Edges = Callable[[Frame], Awaitable[float]]
 
 
 class Sink(Protocol):
@@ -40,7 +46,7 @@ class Sink(Protocol):
 
 
 class Pipeline:
-    """Runs lanes against one transport until all cameras have ended, the time is over, or `stop` is called."""
+    """Runs lanes against one transport until `stop` is called or, unless it `stays`, all cameras have ended."""
 
     def __init__(
         self,
@@ -52,11 +58,24 @@ class Pipeline:
         limits: Mapping[Tier, TierLimits],
         first_window: int | None = None,
         server_ready: Callable[[], Awaitable[bool]],
+        fallback: Fallback | None = None,
+        stays: bool = False,
+        on_over: Callable[[str], None] = lambda _: None,
+        control: Control | None = None,
+        edges: Edges | None = None,
     ) -> None:
+        """`control` is told what is answered; whoever asks it for a decision hands that to `obey`. `edges` measures a
+        frame's edges for it, by default those of the thumbnail.
+
+        `fallback` is made of the tiers in `limits` when it is left out, the first of them being what others use.
+
+        `on_over` hears of each camera that has ended and brings no more results, perhaps more than once.
+        """
         self.lanes = {lane.spec.stream_id: lane for lane in lanes}
         self.failures: Counter[str] = Counter()
         self.stages = {"waiting": Histogram(), "inference": Histogram()}
         self.outages = 0
+        self.fallback = fallback or Fallback(tuple(limits), next(iter(limits)))
         self._window = Window(window, first_window)
         self.shares = TierShares(limits, self._window.size)
         self.scheduler = Scheduler(self.shares)
@@ -65,6 +84,14 @@ class Pipeline:
         self._server_ready = server_ready
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._over = asyncio.Event()
+        self._control = control
+        self._edges = edges
+        self.decision: Decision | None = None
+        self._stays = stays
+        self._on_over = on_over
+        self._turns: dict[str, asyncio.Task[None]] = {}
+        self._tasks: asyncio.TaskGroup | None = None  # while it runs
         self._server_up = True
 
     @property
@@ -72,32 +99,107 @@ class Pipeline:
         """Whether the server answered when it was last asked."""
         return self._server_up
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the run ends or has ended."""
+        return self._stopping.is_set()
+
     def stop(self) -> None:
         """End the run: no new turns, the answers in flight are still taken."""
         self._stopping.set()
         self._wake.set()
 
-    async def run(self, duration_s: float | None = None) -> None:
+    async def until_over(self) -> None:
+        """Wait until every camera has ended and nothing is in flight; at once when there is no camera."""
+        self._look_whether_over()
+        await self._over.wait()
+
+    async def run(self) -> None:
         """Start the cameras, run, stop them. Returns when everything is quiet."""
-        loop = asyncio.get_running_loop()
-        for lane in self.lanes.values():
-            spec, now_ns = lane.spec, time.monotonic_ns()
-            self.scheduler.add(spec.stream_id, weight=spec.weight, min_fps=spec.min_fps, tier=lane.tier, now_ns=now_ns)
-        timer = None if duration_s is None else loop.call_later(duration_s, self.stop)
         try:
-            async with asyncio.TaskGroup() as turns:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
                 for lane in self.lanes.values():
-                    lane.start(
-                        on_waiting=partial(_call_soon, loop, self._waiting, lane),
-                        on_end=partial(_call_soon, loop, self._stop_when_over),
-                    )
-                watch = turns.create_task(self._watch())
-                await self._dispatch(turns)
+                    self._start(lane)
+                watch = tasks.create_task(self._watch())
+                await self._dispatch(tasks)
                 watch.cancel()
         finally:
-            if timer is not None:
-                timer.cancel()
+            self._tasks = None
             await self._stop_lanes()
+
+    def add(self, lane: Lane) -> None:
+        """One more camera; it starts at once where the pipeline runs. Raises ValueError for an id that is in use."""
+        stream_id = lane.spec.stream_id
+        if stream_id in self.lanes or stream_id in self._turns:
+            raise ValueError(f"camera {stream_id!r} is in the pipeline already")
+        self.lanes[stream_id] = lane
+        self._over.clear()
+        if self._tasks is not None:
+            self._start(lane)
+
+    async def remove(self, stream_id: str) -> Lane:
+        """Take a camera out: no more turns, its answer in flight is still taken, its thread ends. Returns it.
+
+        From the first moment on it is gone for metrics and reports. Raises KeyError when there is none.
+        """
+        lane = self.lanes.pop(stream_id)
+        lane.stop()
+        turn = self._turns.get(stream_id)
+        if turn is None:
+            self._forget(stream_id)
+        else:
+            await asyncio.wait({turn})  # it forgets the camera when it ends, whoever waits for it
+        await asyncio.to_thread(lane.join, _LEAVE_S)
+        self._look_whether_over()
+        return lane
+
+    def _start(self, lane: Lane) -> None:
+        spec, loop = lane.spec, asyncio.get_running_loop()
+        self.scheduler.add(
+            spec.stream_id, weight=spec.weight, min_fps=spec.min_fps, tier=lane.tier, now_ns=time.monotonic_ns()
+        )
+        if self._control is not None:
+            self._control.add(spec.stream_id, member_of(spec))
+        lane.has_room = self._has_room
+        self._follow_cameras()
+        lane.start(
+            on_waiting=partial(_call_soon, loop, self._waiting, lane),
+            on_end=partial(_call_soon, loop, self._ended, lane),
+        )
+
+    def _forget(self, stream_id: str) -> None:
+        """A camera without a turn leaves the scheduler."""
+        if self._tasks is not None:
+            self.scheduler.remove(stream_id)
+            if self._control is not None:
+                self._control.remove(stream_id)
+        self.fallback.gave_up(stream_id)
+        self._follow_cameras()
+
+    def _follow_cameras(self) -> None:
+        self._window.follow(len(self.lanes))
+        self._set_window()
+
+    def obey(self, decision: Decision) -> None:
+        """Take over what was decided: the window, each camera's pace and tier."""
+        self.decision = decision
+        self._set_window()
+        for stream_id, pace in decision.paces.items():
+            if (lane := self.lanes.get(stream_id)) is not None:
+                lane.camera.pace(pace)
+        for stream_id, tier in decision.tiers.items():
+            if (lane := self.lanes.get(stream_id)) is not None:
+                lane.wanted = tier
+
+    def _set_window(self) -> None:
+        """The smaller of two: what answers in time allow, and what was ordered."""
+        ordered = self._window.size if self.decision is None else self.decision.orders.window
+        self.shares.window = max(1, min(self._window.size, ordered))
+
+    def _has_room(self) -> bool:
+        """Whether an audit would make nobody wait."""
+        return self.scheduler.waiting == 0 and 2 * self.scheduler.in_flight < self.shares.window
 
     async def _dispatch(self, turns: asyncio.TaskGroup) -> None:
         while not self._stopping.is_set():
@@ -107,29 +209,45 @@ class Pipeline:
                 await self._await_server()
             self._grant_all(turns)
 
-    def _grant_all(self, turns: asyncio.TaskGroup) -> None:
+    def _grant_all(self, tasks: asyncio.TaskGroup) -> None:
         while not self._stopping.is_set() and self._server_up:
             now_ns = time.monotonic_ns()
             stream_id = self.scheduler.grant(now_ns)
             if stream_id is None:
                 return
             lane = self.lanes[stream_id]
+            if self._has_moved(lane, now_ns):
+                continue
             frame = lane.camera.take(now_ns)
             if frame is None:  # it has grown stale while it waited
                 self.scheduler.withdraw(stream_id)
-                self._stop_when_over()
+                self.fallback.gave_up(stream_id)
+                self._ended(lane)
             else:
-                turns.create_task(self._turn(lane, frame, now_ns))
+                self._turns[stream_id] = tasks.create_task(self._turn(lane, frame, now_ns))
+
+    def _has_moved(self, lane: Lane, now_ns: int) -> bool:
+        """Whether the camera that was just granted is to use another tier: then it queues there instead."""
+        stream_id = lane.spec.stream_id
+        tier = self.fallback.choose(stream_id, lane.wanted, now_ns)
+        if tier is lane.tier:
+            return False
+        self.scheduler.withdraw(stream_id)
+        self.scheduler.move(stream_id, tier)
+        lane.tier = tier
+        self.scheduler.ready(stream_id)
+        return True
 
     async def _turn(self, lane: Lane, frame: Frame, granted_ns: int) -> None:
         spec = lane.spec
         try:
             request = Request(spec.stream_id, frame.picture, lane.tier, spec.thresholds)
             detections = await self._transport.infer(request)
-            self._answered(lane, frame, detections, granted_ns)
+            edges = 0.0 if self._edges is None else await self._edges(frame)
+            self._answered(lane, frame, detections, granted_ns, edges)
         except FleetError as error:
             lane.camera.settle(Verdict.FAILED)
-            self._failed(spec.stream_id, error)
+            self._failed(lane, error)
             if isinstance(error, RequestTimeout | RequestRejected):
                 self._window.timed_out(granted_ns, time.monotonic_ns())
         except Exception as error:  # a defect met by one camera's frame must not end the run of the others
@@ -137,21 +255,39 @@ class Pipeline:
             self.failures[type(error).__name__] += 1
             log.exception("camera %s: a turn failed unexpectedly", spec.stream_id)
         finally:
-            self.shares.window = self._window.size
-            self.scheduler.finish(spec.stream_id)
-            self._waiting(lane)
-            self._stop_when_over()
+            self._finish(lane)
 
-    def _answered(self, lane: Lane, frame: Frame, detections: Detections, granted_ns: int) -> None:
+    def _finish(self, lane: Lane) -> None:
+        stream_id = lane.spec.stream_id
+        del self._turns[stream_id]
+        self._set_window()
+        self.scheduler.finish(stream_id)
+        self.fallback.gave_up(stream_id)
+        if self.lanes.get(stream_id) is not lane:  # it was removed meanwhile
+            self._forget(stream_id)
+        self._waiting(lane)
+        self._ended(lane)
+
+    def _answered(self, lane: Lane, frame: Frame, detections: Detections, granted_ns: int, edges: float) -> None:
         now_ns = time.monotonic_ns()
         self._window.answered()
+        if self.fallback.answered(lane.spec.stream_id, lane.tier):
+            log.warning("%s answers again; its cameras use it", lane.tier)
         self.stages["waiting"].add((granted_ns - frame.captured_ns) / 1e6)
         self.stages["inference"].add((now_ns - granted_ns) / 1e6)
         between = lane.between(frame, now_ns)
-        result = lane.answered(frame, detections, now_ns)
-        lane.camera.settle(Verdict.INFERRED)
+        result = lane.answered(frame, detections, now_ns, edges)
+        self._tell_control(lane, frame, result, now_ns)
         for one in (*between, result):
             self._hand_over(one)
+
+    def _tell_control(self, lane: Lane, frame: Frame, result: Result, now_ns: int) -> None:
+        stream_id = lane.spec.stream_id
+        if self._control is None or self.lanes.get(stream_id) is not lane:
+            return
+        self._control.answered(stream_id, lane.tier, result.age_ms, lane.tracker.wrong, frame.media_time_s)
+        if lane.scene is not None:
+            self._control.observed(stream_id, lane.scene, now_ns)
 
     def _hand_over(self, result: Result) -> None:
         for sink in self._sinks:
@@ -162,11 +298,11 @@ class Pipeline:
                 log.exception("a sink failed unexpectedly")
 
     def _waiting(self, lane: Lane) -> None:
-        if lane.camera.has_waiting:
+        if self.lanes.get(lane.spec.stream_id) is lane and lane.camera.has_waiting:
             self.scheduler.ready(lane.spec.stream_id)
         self._wake.set()
 
-    def _failed(self, stream_id: str, error: FleetError) -> None:
+    def _failed(self, lane: Lane, error: FleetError) -> None:
         kind = type(error).__name__
         self.failures[kind] += 1
         if isinstance(error, ServerUnavailable):
@@ -175,7 +311,10 @@ class Pipeline:
                 log.error("the server is away, waiting for it: %s", error)
             self._server_up = False
         elif self.failures[kind] == 1:
-            log.error("camera %s: %s: %s (further ones are counted)", stream_id, kind, error)
+            log.error("camera %s: %s: %s (further ones are counted)", lane.spec.stream_id, kind, error)
+        if isinstance(error, ModelError) and self.fallback.failed(lane.spec.stream_id, lane.tier, time.monotonic_ns()):
+            instead, rest_s = self.fallback.instead_of(lane.tier), self.fallback.rest_s
+            log.error("%s fails: its cameras use %s for %.0f s, then it is tried again", lane.tier, instead, rest_s)
 
     async def _await_server(self) -> None:
         pause_s = _RETRY_S[0]
@@ -200,10 +339,20 @@ class Pipeline:
         """A file that has ended while the server is away does not hold the run up with a frame that nobody needs."""
         for lane in self.lanes.values():
             lane.camera.expire(time.monotonic_ns())
-        self._stop_when_over()
+            self._ended(lane)
 
-    def _stop_when_over(self) -> None:
-        if self.scheduler.in_flight == 0 and all(lane.is_over for lane in self.lanes.values()):
+    def _ended(self, lane: Lane) -> None:
+        """A camera may have come to its end, and with it the run."""
+        stream_id = lane.spec.stream_id
+        if lane.is_over and stream_id not in self._turns and self.lanes.get(stream_id) is lane:
+            self._on_over(stream_id)
+            self._look_whether_over()
+
+    def _look_whether_over(self) -> None:
+        if self._turns or not all(lane.is_over for lane in self.lanes.values()):
+            return
+        self._over.set()
+        if not self._stays:
             self.stop()
 
     async def _watch(self) -> None:
@@ -215,10 +364,16 @@ class Pipeline:
 
     async def _stop_lanes(self) -> None:
         deadline_s = time.monotonic() + _LEAVE_S
-        for lane in self.lanes.values():
+        lanes = list(self.lanes.values())
+        for lane in lanes:
             lane.stop()
-        for lane in self.lanes.values():
+        for lane in lanes:
             await asyncio.to_thread(lane.join, max(0.0, deadline_s - time.monotonic()))
+
+
+def member_of(spec: StreamSpec) -> Member:
+    """What a camera may have: at least its own minimum, and one inference a second in any case."""
+    return Member(max(spec.min_fps, min(_LEAST_FPS, spec.max_fps)), spec.max_fps, spec.weight)
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:

@@ -47,6 +47,7 @@ class _Entry:
     order: int = 0
     ready: bool = False
     in_flight: bool = False
+    granted_tier: Tier = Tier.N  # of the turn that is open
 
     def due_ns(self) -> int | None:
         return None if self.least_period_ns is None else self.granted_ns + self.least_period_ns
@@ -74,6 +75,11 @@ class Scheduler:
         """Turns granted and not yet finished."""
         return self.shares.in_flight
 
+    @property
+    def waiting(self) -> int:
+        """Cameras that have a frame and no turn."""
+        return sum(entry.ready and not entry.in_flight for entry in self._entries.values())
+
     def add(self, stream_id: str, *, weight: float, now_ns: int, min_fps: float = 0.0, tier: Tier = Tier.N) -> None:
         """Admit a camera. Raises ValueError: it is there already, a weight not positive, a negative minimum."""
         if stream_id in self._entries:
@@ -90,6 +96,18 @@ class Scheduler:
         if self._entries[stream_id].in_flight:
             raise ValueError(f"camera {stream_id!r} has a turn that is not finished")
         del self._entries[stream_id]
+
+    def move(self, stream_id: str, tier: Tier) -> None:
+        """The camera's next turns are of another tier; it keeps its distance from that tier's virtual time.
+
+        A turn that is open is finished in the tier that it was granted in.
+        """
+        entry = self._entries[stream_id]
+        period = 1 / entry.weight
+        ahead = min(max(entry.deadline - self._clocks[entry.tier].time, -period), period)
+        if entry.ready:  # as in `ready`, V <= F: what the others' bound rests on
+            ahead = max(ahead, 0.0)
+        entry.tier, entry.deadline = tier, self._clocks[tier].time + ahead
 
     def ready(self, stream_id: str) -> None:
         """The camera has a frame waiting; saying so twice changes nothing."""
@@ -119,7 +137,7 @@ class Scheduler:
         if not entry.in_flight:
             raise ValueError(f"camera {stream_id!r} has no turn to finish")
         entry.in_flight = False
-        self.shares.give_back(entry.tier)
+        self.shares.give_back(entry.granted_tier)
 
     def withdraw(self, stream_id: str) -> None:
         """The turn just granted was not used: it costs the camera nothing. Raises ValueError when it had none."""
@@ -150,8 +168,9 @@ class Scheduler:
             clock.time = max(clock.time, entry.deadline)
         entry.deadline = min(entry.deadline, clock.time)
         entry.ready, entry.in_flight, entry.granted_ns = False, True, now_ns
+        entry.granted_tier = entry.tier
         self.shares.take(entry.tier)
 
 
 def _earliest(waiting: list[_Entry]) -> _Entry:
-    return min(waiting, key=lambda one: (one.deadline, one.order))
+    return min(waiting, key=lambda one: (one.deadline, -one.weight, one.order))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from clients.audit import AuditReport, merged
 from clients.types import Tier, Verdict
 
 _LEAST_MS, _MOST_MS = 0.1, 100_000.0
@@ -65,8 +67,9 @@ SKIPPED = tuple(verdict for verdict in Verdict if verdict is not Verdict.INFERRE
 class CameraReport:
     """One camera's share of the summary. `states` counts how often each state was entered.
 
-    `packets_skipped` of its `packets` were not decoded, counted by reason (`Skip`); `decoder` is cpu
-    or cuda, and why, None before the camera was opened.
+    `packets_skipped` of its `packets` were not decoded, counted by reason (`Skip`); `decoder` is cpu or cuda, and why,
+    None before the camera was opened. `tier` serves it now, `wanted` is its own; `inferred` counts by tier. `is_down`:
+    it has failed, or was lost and has not come back.
     """
 
     stream_id: str
@@ -84,6 +87,20 @@ class CameraReport:
     packets: int = 0
     packets_held_back: int = 0
     packets_skipped: dict[str, int] = field(default_factory=dict)
+    wanted: Tier | None = None
+    inferred: Mapping[Tier, int] = field(default_factory=dict)
+    is_down: bool = False
+    audit: AuditReport = field(default_factory=lambda: AuditReport(0, 0, 0, 0))
+
+    @property
+    def fallbacks(self) -> int:
+        """Inferences by another tier than the camera's own."""
+        return sum(count for tier, count in self.inferred.items() if tier is not (self.wanted or tier))
+
+    @property
+    def is_on_fallback(self) -> bool:
+        """Whether another tier than its own serves it now."""
+        return self.wanted is not None and self.tier is not self.wanted
 
     def as_json(self, seconds: float) -> dict[str, Any]:
         """Plain values, `seconds` being the length of the run."""
@@ -93,6 +110,7 @@ class CameraReport:
             "states": self.states,
             "last_problem": self.last_problem,
             "tier": self.tier.value,
+            "fallbacks": self.fallbacks,
             "decoder": self.decoder,
             "decoder_reason": self.decoder_reason,
             "packets": self.packets,
@@ -105,12 +123,44 @@ class CameraReport:
             "longest_gap_s": None if self.longest_gap_s is None else round(self.longest_gap_s, 3),
             "objects": self.objects,
             "result_age_ms": self.ages.summary(),
+            "audit": self.audit.as_json(),
         }
+
+
+class Totals:
+    """Sums over cameras: those that were removed while the fleet ran, or all of them."""
+
+    def __init__(self) -> None:
+        self.cameras = self.decoded = self.fallbacks = self.down = 0
+        self.verdicts: Counter[Verdict] = Counter()
+        self.ages = Histogram()
+
+    def add(self, camera: CameraReport) -> None:
+        """Count one camera too."""
+        self.cameras += 1
+        self.decoded += camera.decoded
+        self.fallbacks += camera.fallbacks
+        self.down += camera.is_down
+        self.verdicts.update(camera.verdicts)
+        self.ages.merge(camera.ages)
+
+    def with_cameras(self, cameras: Sequence[CameraReport]) -> Totals:
+        """These and those, in a new object."""
+        both = Totals()
+        both.cameras, both.decoded, both.fallbacks, both.down = self.cameras, self.decoded, self.fallbacks, self.down
+        both.verdicts.update(self.verdicts)
+        both.ages.merge(self.ages)
+        for camera in cameras:
+            both.add(camera)
+        return both
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The whole run. `errors` counts failed requests, and cameras that failed or were lost and did not return."""
+    """The whole run, or the run so far: the cameras that are there, and `removed`, what the others had done.
+
+    `errors` counts failed requests, and cameras that failed or were lost and did not return.
+    """
 
     seconds: float
     cameras: tuple[CameraReport, ...]
@@ -120,25 +170,31 @@ class Summary:
     client_cpu_s: float
     errors: int
     dropped: dict[str, int] = field(default_factory=dict)
+    removed: Totals = field(default_factory=Totals)
+
+    @property
+    def inferences(self) -> int:
+        """Frames that were inferred, those of removed cameras too."""
+        return self.removed.with_cameras(self.cameras).verdicts[Verdict.INFERRED]
 
     def as_json(self) -> dict[str, Any]:
         """The object that `python -m clients run` prints on its last line."""
-        ages = Histogram()
-        for camera in self.cameras:
-            ages.merge(camera.ages)
-        inferences = sum(camera.verdicts.get(Verdict.INFERRED, 0) for camera in self.cameras)
-        skipped = {v.value: sum(camera.verdicts.get(v, 0) for camera in self.cameras) for v in SKIPPED}
+        totals = self.removed.with_cameras(self.cameras)
+        inferences = totals.verdicts[Verdict.INFERRED]
         return {
             "cameras": len(self.cameras),
+            "cameras_removed": self.removed.cameras,
             "seconds": round(self.seconds, 2),
-            "frames_decoded": sum(camera.decoded for camera in self.cameras),
-            "frames_skipped": skipped,
+            "frames_decoded": totals.decoded,
+            "frames_skipped": {verdict.value: totals.verdicts[verdict] for verdict in SKIPPED},
             "inferences": inferences,
             "inferences_per_s": round(inferences / self.seconds, 2),
             "mean_batch": None if self.mean_batch is None else round(self.mean_batch, 2),
             "precision": self.precision,
             "transport": self.transport,
-            "result_age_ms": ages.summary(),
+            "fallbacks": totals.fallbacks,
+            "audit": merged([camera.audit for camera in self.cameras]).as_json(),
+            "result_age_ms": totals.ages.summary(),
             "client_cpu_ms_per_inference": round(self.client_cpu_s * 1000 / inferences, 2) if inferences else None,
             "per_camera": {camera.stream_id: camera.as_json(self.seconds) for camera in self.cameras},
             "results_dropped": self.dropped,

@@ -15,14 +15,20 @@ class Window:
         first = largest if first is None else min(first, largest)
         if first < 1:
             raise ValueError(f"the in-flight window must be at least 1, got {first} of {largest}")
-        self._largest = largest
+        self._largest = self._most = largest
         self._size = float(first)
+        self._first = first
         self._cut_ns = -1
 
     @property
     def size(self) -> int:
         """Requests that may be in flight now, from 1 to the largest."""
         return int(self._size)
+
+    def follow(self, cameras: int) -> None:
+        """So many cameras can have one request each in flight: more than that would open the window for nothing."""
+        self._largest = max(self._first, min(self._most, cameras))
+        self._size = min(self._size, float(self._largest))
 
     def answered(self) -> None:
         """An answer came in time: a whole window of them adds one."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clients.errors import ConfigError
-from clients.types import Canvas, Tier
+from clients.types import Tier
 from export.spec import POSTPROCESS, Spec, engine_name
 
 if TYPE_CHECKING:
@@ -19,18 +19,17 @@ if TYPE_CHECKING:
 
 
 def check_plans(
-    tiers: Sequence[Tier], shape: tuple[Canvas, int], onnx: Path, plans: Path, machine: Here | None = None
+    tiers: Sequence[Tier], spec: Spec, onnx: Path, plans: Path, machine: Here | None = None
 ) -> tuple[str, ...]:
     """What is to be said of plans that can be loaded, each line with the command that mends it.
 
-    `shape`: canvas and top-k of the repository; `onnx` and `plans` are models folders; `machine` None: this one.
+    `spec`: the repository's; `onnx` and `plans` are models folders; `machine` None: this one.
     Raises ConfigError when a plan cannot be loaded here, or its plan.json cannot be read.
     """
     from export.errors import ExportError
     from export.status import here, plan_state
 
     found = here() if machine is None else machine
-    spec = Spec(canvas=shape[0], top_k=shape[1])
     names = {engine_name(tier): tier for tier in tiers} | {POSTPROCESS: tiers[0]}
     try:
         states = [plan_state(name, tier, spec, onnx, plans, found) for name, tier in names.items()]

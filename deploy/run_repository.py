@@ -20,7 +20,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from clients.errors import ConfigError
 from clients.types import Canvas, Tier
 from deploy.plans import check_plans
-from export.spec import DECODE, POSTPROCESS, engine_name, jpeg_name
+from export.spec import DECODE, MAX_BATCH, POSTPROCESS, Spec, engine_name, jpeg_name
 
 if TYPE_CHECKING:
     from export.status import Here
@@ -155,9 +155,12 @@ def _check_exported(sources: _Sources, wanted: Iterable[Tier], present: Sequence
 
 
 def _check_plans(sources: _Sources, present: Sequence[Tier], machine: Here | None) -> tuple[str, ...]:
-    name = engine_name(present[0])
-    shape = _shape(_read(sources.config(sources.runtime, name), name))
-    return check_plans(present, shape, sources.repository / "openvino", sources.models, machine)
+    names = {tier: engine_name(tier) for tier in present}
+    engines = {tier: _read(sources.config(sources.runtime, name), name) for tier, name in names.items()}
+    canvas, top_k = _shape(engines[present[0]])
+    batches = MAX_BATCH | {tier: engine.max_batch_size for tier, engine in engines.items()}
+    spec = Spec(canvas, top_k, largest=tuple(batches.values()))
+    return check_plans(present, spec, sources.repository / "openvino", sources.models, machine)
 
 
 def _fill(target: Path, sources: _Sources, present: Sequence[Tier], changes: _Changes) -> None:

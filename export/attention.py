@@ -59,7 +59,7 @@ def _forward(self: Any, x: Tensor) -> Tensor:
     attended = ((q * self.head_dim**-0.5) @ k.transpose(-2, -1)).softmax(dim=-1) @ v
 
     def as_map(heads: Tensor) -> Tensor:
-        return heads.permute(0, 2, 1, 3).reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+        return heads.permute(0, 2, 1, 3).reshape(-1, height, width, channels).permute(0, 3, 1, 2).contiguous()
 
     result: Tensor = self.proj(as_map(attended) + self.pe(as_map(v)))
     return result

@@ -1,6 +1,7 @@
 """Pictures that a conversion of precision is calibrated on: canvases as they are served.
 
-They come from a folder of pictures, a video, or the rendered street of the demo. Knows neither torch nor ONNX.
+They come from a folder of pictures, a video, the cameras of a configuration, or the rendered street of the demo.
+Knows neither torch nor ONNX.
 """
 
 from __future__ import annotations
@@ -26,18 +27,23 @@ _PAD_LUMA, _PAD_CHROMA = 114, 128
 
 
 def calibration_canvases(source: str, canvas: Canvas, count: int = PICTURES) -> NDArray[np.uint8]:
-    """UINT8 [n, H * 3 / 2, W], n at most `count`, spread over the source: `demo`, a folder of pictures, or a video.
+    """UINT8 [n, H * 3 / 2, W], n at most `count`, spread over the source: `demo`, a folder, a video, a config.yaml.
 
-    Raises ExportError: no such source, or no picture in it; SourceError: not a video.
+    Raises ExportError: no such source, or no picture in it; SourceError: not a video; ConfigError: no configuration.
     """
     if source == DEMO:
         found = _street(canvas, count)
     elif Path(source).is_dir():
         found = _folder(Path(source), canvas, count)
+    elif Path(source).suffix in (".yaml", ".yml"):
+        from export.camera_pictures import camera_canvases  # the client's sources: only these need them
+
+        found = camera_canvases(Path(source), canvas, count)
     elif Path(source).is_file():
         found = spread(video_canvases(Path(source), canvas), count)
     else:
-        raise ExportError(f"calibration {source}: expected `demo`, a folder of pictures or a video, found nothing")
+        expected = "`demo`, a folder of pictures, a video or a config.yaml"
+        raise ExportError(f"calibration {source}: expected {expected}, found nothing")
     return np.stack(found)
 
 

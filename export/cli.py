@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from clients.types import Canvas, Tier
 from export import configs, measurements
 from export.calibration import DEMO, calibration_canvases
 from export.errors import ExportError, NoCard
-from export.spec import POSTPROCESS, Spec, engine_name
+from export.spec import MAX_BATCH, POSTPROCESS, Spec, engine_name, parse_max_batch
 from export.to_engine import compute_capability
 from export.versions import check_serving, library_version
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         words.insert(0, _MODELS)  # models and their options need no command's name
     arguments = _parser().parse_args(words)
     try:
-        spec = Spec(canvas=Canvas.parse(arguments.canvas), top_k=arguments.top_k)
+        spec = _spec(arguments)
         if arguments.command == "configs":
             return _configs(spec, check=arguments.check, repository=arguments.repository)
         if arguments.command == "verify":
@@ -58,6 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (FleetError, ValueError) as error:
         _say(str(error))
         return 1
+
+
+def _spec(arguments: argparse.Namespace) -> Spec:
+    canvas, largest = Canvas.parse(arguments.canvas), parse_max_batch(arguments.max_batch)
+    return Spec(canvas, arguments.top_k, largest=largest)
 
 
 def _configs(spec: Spec, *, check: bool, repository: Path) -> int:
@@ -125,7 +130,9 @@ def _calibration(spec: Spec, arguments: argparse.Namespace) -> NDArray[np.uint8]
     if arguments.precision == "fp32":
         return None
     if arguments.precision == "int8" and arguments.calibration is None:
-        raise ExportError("--precision int8 needs --calibration: a folder of pictures, a video, or `demo`")
+        raise ExportError(
+            "--precision int8 needs --calibration: a folder of pictures, a video, a config.yaml or `demo`"
+        )
     return calibration_canvases(arguments.calibration or DEMO, spec.canvas)
 
 
@@ -228,17 +235,15 @@ def _evaluate(spec: Spec, arguments: argparse.Namespace) -> int:
 
 
 def _follow(spec: Spec, out: Path) -> None:
-    """Make the repository's configs follow a new canvas, or say what is left to do; names the tiers left behind."""
-    wanted = (spec.canvas, spec.top_k)
-    if configs.rendered_for() not in (None, wanted):
-        shape = f"--canvas {spec.canvas} --top-k {spec.top_k}"
+    """Make the repository's configs follow a new shape, or say what is left to do; names the tiers left behind."""
+    if configs.rendered_for() not in (None, spec):
+        shape = f"--canvas {spec.canvas} --top-k {spec.top_k} --max-batch {_written(spec.largest)}"
         if out.resolve() == configs.REPOSITORY / "openvino":
             changed = configs.write(spec)
-            _say(f"the model repository was for another canvas or top-k: {len(changed)} configs rendered again")
+            _say(f"the model repository was for another canvas, top-k or batch: {len(changed)} configs rendered again")
         else:
-            _say(
-                f"the model repository is for another canvas or top-k; to serve this: python -m export configs {shape}"
-            )
+            mend = f"python -m export configs {shape}"
+            _say(f"the model repository is for another canvas, top-k or batch; to serve this: {mend}")
     for tier in Tier:
         sidecar = out / engine_name(tier) / "export.json"
         if sidecar.is_file() and (found := json.loads(sidecar.read_text())):
@@ -259,6 +264,8 @@ def _parser() -> argparse.ArgumentParser:
     shape = argparse.ArgumentParser(add_help=False)
     shape.add_argument("--canvas", default=str(Canvas()), help="WIDTHxHEIGHT that is inferred (default %(default)s)")
     shape.add_argument("--top-k", type=int, default=Spec().top_k, help="candidates per picture (default %(default)s)")
+    text = "largest batches, such as yolo12n=8,yolo12x=1 (default %(default)s)"
+    shape.add_argument("--max-batch", metavar="MODEL=N,...", default=_written(MAX_BATCH.values()), help=text)
 
     text = "write every config.pbtxt of the model repository from the spec"
     rendered = commands.add_parser("configs", parents=[shape], help=text, description=text)
@@ -288,7 +295,10 @@ def _add_models(commands: Any, shape: argparse.ArgumentParser) -> None:
     models.add_argument("--runtime", choices=("openvino", "tensorrt"), default="openvino", help=text)
     text = "of the engines (default: fp32 for openvino, fp16 for tensorrt)"
     models.add_argument("--precision", choices=("fp32", "fp16", "int8"), help=text)
-    text = "pictures to find the ranges of fp16 and int8 on: a folder, a video, or `demo` (default for fp16)"
+    text = (
+        "pictures to find the ranges of fp16 and int8 on: a folder, a video, the cameras of a config.yaml, "
+        "or `demo` (default for fp16)"
+    )
     models.add_argument("--calibration", metavar="SOURCE", help=text)
     folder = configs.REPOSITORY / "openvino"
     models.add_argument(
@@ -329,7 +339,7 @@ def _add_build(commands: Any, shape: argparse.ArgumentParser) -> None:
     plans.add_argument("models", nargs="+", choices=[tier.value for tier in Tier], metavar="MODEL")
     _add_folders(plans, "written to")
     plans.add_argument("--profiles", type=Path, default=_PROFILES, help="for data sheets (default %(default)s)")
-    text = "to compare plans with FP32 on: a folder, a video, `demo`, or `none` (default %(default)s)"
+    text = "to compare plans with FP32 on: a folder, a video, a config.yaml, `demo`, or `none` (default %(default)s)"
     plans.add_argument("--pictures", default=DEMO, metavar="SOURCE", help=text)
     plans.add_argument("--force", action="store_true", help="build what has not changed too")
     text = "TensorRT of the server, checked before building (default: the libnvinfer that is installed here)"
@@ -339,9 +349,15 @@ def _add_build(commands: Any, shape: argparse.ArgumentParser) -> None:
 def _add_status(commands: Any) -> None:
     text = "say what is exported and built, and what no longer fits the repository, this card or this TensorRT"
     status = commands.add_parser("status", help=text, description=f"{text}; ends with 1 when something does not fit")
-    canvas, top_k = configs.rendered_for() or (Canvas(), Spec().top_k)
-    status.set_defaults(canvas=str(canvas), top_k=top_k)
+    rendered = configs.rendered_for() or Spec()
+    largest = _written(rendered.largest)
+    status.set_defaults(canvas=str(rendered.canvas), top_k=rendered.top_k, max_batch=largest)
     _add_folders(status, "looked at")
+
+
+def _written(largest: Iterable[int]) -> str:
+    """As --max-batch takes it."""
+    return ",".join(f"{tier}={size}" for tier, size in zip(Tier, largest, strict=True))
 
 
 def _add_folders(command: argparse.ArgumentParser, out: str) -> None:

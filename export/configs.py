@@ -59,20 +59,23 @@ def differing(spec: s.Spec, repository: Path = REPOSITORY) -> list[Path]:
     ]
 
 
-def rendered_for(repository: Path = REPOSITORY) -> tuple[Canvas, int] | None:
-    """The canvas and top_k that the committed engine configs were rendered with; None where there are none."""
-    path = repository / "openvino" / s.engine_name(Tier.N) / "config.pbtxt"
-    found = re.findall(r"dims: \[(\d+), (\d+)\]", path.read_text(encoding="utf-8")) if path.is_file() else []
-    if len(found) < 2:
+def rendered_for(repository: Path = REPOSITORY) -> s.Spec | None:
+    """The spec that the committed engine configs were rendered with; None where there are none."""
+    paths = [repository / "openvino" / s.engine_name(tier) / "config.pbtxt" for tier in Tier]
+    if not all(path.is_file() for path in paths):
+        return None
+    texts = [path.read_text(encoding="utf-8") for path in paths]
+    found = re.findall(r"dims: \[(\d+), (\d+)\]", texts[0])
+    batches = re.findall(r"^max_batch_size: (\d+)$", "".join(texts), re.MULTILINE)
+    if len(found) < 2 or len(batches) != len(texts):
         return None
     (rows, width), (top_k, _) = found[0], found[1]
-    return Canvas(int(width), int(rows) * 2 // 3), int(top_k)
+    return s.Spec(Canvas(int(width), int(rows) * 2 // 3), int(top_k), largest=tuple(map(int, batches)))
 
 
 def _engine(spec: s.Spec, runtime: s.Runtime, tier: Tier) -> dict[str, Any]:
     model = s.engine(spec, tier)
-    graphs = s.TIERS[tier].graphs
-    return _served(model, runtime, s.engine_queue(runtime, tier), graphs)
+    return _served(model, runtime, s.engine_queue(spec, runtime, tier), spec.tier(tier).graphs)
 
 
 def _postprocess(spec: s.Spec, runtime: s.Runtime) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from clients.types import Tier
 from export.errors import ExportError
-from export.spec import TIERS, Spec, engine_name, postprocess
+from export.spec import Spec, engine_name, postprocess
 from export.to_engine import Batches
 
 _NAMES = {
@@ -28,9 +28,9 @@ _NAMES = {
 
 def batches_of(name: str, spec: Spec) -> Batches:
     """The batches of one model of the repository: a tier's engine or the postprocess model."""
-    for tier in TIERS:
+    for tier in Tier:
         if name == engine_name(tier):
-            return Batches.of(Tier(tier))
+            return Batches.of(spec.tier(tier))
     most = postprocess(spec).max_batch
     return Batches(largest=most, tuned=most)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from clients.types import Canvas, Tier
+from clients.types import Canvas, Tier, parse_tier
 
 DType = Literal["UINT8", "INT32", "FP32"]
 RuntimeName = Literal["openvino", "tensorrt"]
@@ -84,22 +84,27 @@ RUNTIMES: dict[RuntimeName, Runtime] = {
 
 @dataclass(frozen=True, slots=True)
 class TierSpec:
-    """How one tier is batched: n gains from 16 (6 % of a T4's peak at batch 1), m little beyond 4, x nothing.
-
-    A CUDA graph exists for each size of `graphs`; a batch between two of them runs in the larger one.
-    """
+    """How one tier is batched."""
 
     tier: Tier
     max_batch: int
-    preferred: tuple[int, ...]
-    graphs: tuple[int, ...]
+
+    @property
+    def graphs(self) -> tuple[int, ...]:
+        """Sizes with a CUDA graph of their own: powers of two and the largest. One between runs in the next larger."""
+        powers = (1 << power for power in range(self.max_batch.bit_length()))
+        return (*(size for size in powers if size < self.max_batch), self.max_batch)
+
+    @property
+    def preferred(self) -> tuple[int, ...]:
+        """Sizes that leave at once: the graphs from 8 up, or the largest alone."""
+        return tuple(size for size in self.graphs if size >= _WORTH_LEAVING) or (self.max_batch,)
 
 
-TIERS: dict[Tier, TierSpec] = {
-    Tier.N: TierSpec(Tier.N, max_batch=16, preferred=(8, 16), graphs=(1, 2, 4, 8, 16)),
-    Tier.M: TierSpec(Tier.M, max_batch=4, preferred=(4,), graphs=(1, 2, 4)),
-    Tier.X: TierSpec(Tier.X, max_batch=2, preferred=(2,), graphs=(1, 2)),
-}
+# n gains from 16 (6 % of a T4's peak at batch 1), m little beyond 4, x nothing: a big batch of x would hold the GPU.
+MAX_BATCH: dict[Tier, int] = {Tier.N: 16, Tier.M: 4, Tier.X: 2}
+_WORTH_LEAVING = 8
+_POSTPROCESS_BATCH = 32  # no ensemble may take more than one of its steps does
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +121,31 @@ class Model:
 class Spec:
     """The choices that shape tensors. `top_k` candidates leave an engine, `max_detections` leave postprocess.
 
+    `largest` are the tiers' largest batches, in the order of Tier.
+
     `python -m export suppression` measures which `top_k` keeps the boxes of a crowd (docs/decisions/0041).
     """
 
     canvas: Canvas = field(default_factory=Canvas)
     top_k: int = 768
     max_detections: int = 300
+    largest: tuple[int, ...] = tuple(MAX_BATCH.values())
 
     def __post_init__(self) -> None:
+        for tier in Tier:
+            if not 1 <= self.tier(tier).max_batch <= _POSTPROCESS_BATCH:
+                got = self.tier(tier).max_batch
+                raise ValueError(f"the largest batch of {tier} must lie in 1..{_POSTPROCESS_BATCH}, got {got}")
         if not self.max_detections <= self.top_k <= 3840:  # 3840 is the most that TensorRT's TopK takes
             raise ValueError(f"top_k must lie in {self.max_detections}..3840, got {self.top_k}")
         if self.top_k > self.anchors:
             raise ValueError(
                 f"a canvas of {self.canvas} has {self.anchors} boxes, fewer than top_k {self.top_k}: use a larger one"
             )
+
+    def tier(self, tier: Tier) -> TierSpec:
+        """How a tier is batched."""
+        return TierSpec(tier, self.largest[list(Tier).index(tier)])
 
     @property
     def anchors(self) -> int:
@@ -184,34 +200,49 @@ def jpeg_name(tier: Tier) -> str:
 
 def engine(spec: Spec, tier: Tier) -> Model:
     """The network of a tier: canvas in, sorted candidates out."""
-    return Model(engine_name(tier), TIERS[tier].max_batch, (spec.frames,), (spec.candidates,))
+    return Model(engine_name(tier), spec.tier(tier).max_batch, (spec.frames,), (spec.candidates,))
 
 
 def postprocess(spec: Spec) -> Model:
     """Suppression of overlapping boxes, shared by the tiers: a batch may hold requests of all of them."""
-    return Model(POSTPROCESS, 32, (spec.candidates, spec.geometry, spec.thresholds), (spec.detections, spec.count))
+    inputs = (spec.candidates, spec.geometry, spec.thresholds)
+    return Model(POSTPROCESS, _POSTPROCESS_BATCH, inputs, (spec.detections, spec.count))
 
 
 def decode(spec: Spec) -> Model:
     """Encoded pictures to canvases."""
-    return Model(DECODE, TIERS[Tier.N].max_batch, (spec.image,), (spec.frames, spec.geometry))
+    return Model(DECODE, max(spec.largest), (spec.image,), (spec.frames, spec.geometry))
 
 
 def ensemble(spec: Spec, tier: Tier) -> Model:
     """engine -> postprocess."""
     inputs = (spec.frames, spec.geometry, spec.thresholds)
-    return Model(tier.value, TIERS[tier].max_batch, inputs, (spec.detections, spec.count))
+    return Model(tier.value, spec.tier(tier).max_batch, inputs, (spec.detections, spec.count))
 
 
 def jpeg_ensemble(spec: Spec, tier: Tier) -> Model:
     """decode_jpeg -> engine -> postprocess."""
     inputs = (spec.image, spec.thresholds)
-    return Model(jpeg_name(tier), TIERS[tier].max_batch, inputs, (spec.detections, spec.count))
+    return Model(jpeg_name(tier), spec.tier(tier).max_batch, inputs, (spec.detections, spec.count))
 
 
-def engine_queue(runtime: Runtime, tier: Tier) -> Queue:
+def parse_max_batch(text: str) -> tuple[int, ...]:
+    """`yolo12n=8,x=1` -> the largest batch of each tier, what is not named keeping its own.
+
+    Raises ValueError that shows what was expected.
+    """
+    batches = dict(MAX_BATCH)
+    for part in filter(None, text.split(",")):
+        name, _, number = part.partition("=")
+        if not number.strip().isdecimal():
+            raise ValueError(f"--max-batch: expected such as yolo12n=16,yolo12x=1, got {part!r}")
+        batches[parse_tier(name.strip())] = int(number)
+    return tuple(batches.values())
+
+
+def engine_queue(spec: Spec, runtime: Runtime, tier: Tier) -> Queue:
     """How a tier's engine collects a batch."""
-    return Queue(runtime.engine_delay_us, runtime.timeout_us, TIERS[tier].preferred)
+    return Queue(runtime.engine_delay_us, runtime.timeout_us, spec.tier(tier).preferred)
 
 
 def postprocess_queue(runtime: Runtime) -> Queue:

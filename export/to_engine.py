@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clients.types import Tier
 from export.errors import ExportError
 from export.publish import publish
-from export.spec import TIERS
+from export.spec import TierSpec
 
 # A quarter of what a T4 can give: three tiers and the postprocess model may build, and live, side by side.
 WORKSPACE_BYTES = 4 << 30
@@ -38,9 +37,9 @@ class Batches:
             raise ValueError(f"expected 1 <= least <= tuned <= largest, got {self.least}, {self.tuned}, {self.largest}")
 
     @classmethod
-    def of(cls, tier: Tier) -> Batches:
+    def of(cls, tier: TierSpec) -> Batches:
         """As Triton will batch this tier: tuned for its largest preferred size."""
-        return cls(largest=TIERS[tier].max_batch, tuned=max(TIERS[tier].preferred))
+        return cls(largest=tier.max_batch, tuned=max(tier.preferred))
 
 
 @dataclass(frozen=True, slots=True)

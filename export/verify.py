@@ -23,7 +23,7 @@ from clients.types import Tier
 from export.attention_pattern import Attention, attentions
 from export.errors import ExportError
 from export.graph import computes_in_half, is_quantised, read_onnx
-from export.spec import RUNTIMES, TIERS, Spec, engine_name, postprocess
+from export.spec import RUNTIMES, Spec, TierSpec, engine_name, postprocess
 from export.to_engine import Batches, Plan, build, check_sm
 from export.to_half import to_half
 
@@ -116,7 +116,7 @@ def memory(verdicts: Sequence[Verdict], spec: Spec, sm: tuple[int, int]) -> dict
     post = build(compiler(), postprocess_onnx(spec), Batches(batch, batch), sm=sm)
     sizes: list[float | None] = [_mb(post.activation_bytes), _mb(post.weight_bytes)]
     for verdict in verdicts:
-        sizes += [verdict.activation_mb[TIERS[verdict.tier].max_batch], verdict.weights_mb]
+        sizes += [verdict.activation_mb[spec.tier(verdict.tier).max_batch], verdict.weights_mb]
     known = [size for size in sizes if size is not None]
     total = sum(known) * RUNTIMES["tensorrt"].instances + CONTEXT_MB
     return {
@@ -159,8 +159,8 @@ def _verdict(trt: Any, tier: Tier, spec: Spec, source: Source, sm: tuple[int, in
         model = to_half(model)
     found = attentions(model)
     _say(f"{tier.value}: compiling for SM {sm[0]}.{sm[1]}")
-    plans = _plans(trt, tier, model.SerializeToString(), sm)
-    largest = plans[TIERS[tier].max_batch]
+    plans = _plans(trt, spec.tier(tier), model.SerializeToString(), sm)
+    largest = plans[spec.tier(tier).max_batch]
     fused = largest.data.count(FUSED_MARK)
     seconds = time.monotonic() - started
     _say(f"{tier.value}: {fused} of {blocks} attention blocks fused for SM {sm[0]}.{sm[1]}, {seconds:.0f} s")
@@ -179,10 +179,10 @@ def _verdict(trt: Any, tier: Tier, spec: Spec, source: Source, sm: tuple[int, in
     )
 
 
-def _plans(trt: Any, tier: Tier, model: bytes, sm: tuple[int, int]) -> dict[int, Plan]:
+def _plans(trt: Any, tier: TierSpec, model: bytes, sm: tuple[int, int]) -> dict[int, Plan]:
     """The engine that is served, and what it would be with smaller largest batches: by largest batch."""
     batches = Batches.of(tier)
-    sizes = {1, *TIERS[tier].preferred} - {batches.largest}
+    sizes = {1, *tier.preferred} - {batches.largest}
     return {b.largest: build(trt, model, b, sm=sm) for b in (batches, *(Batches(size, size) for size in sizes))}
 
 

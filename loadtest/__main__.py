@@ -8,9 +8,11 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from clients.arguments import seconds
 from clients.errors import FleetError
+from loadtest.simulate import add_simulate
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,13 +20,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr, force=True)
     try:
-        return int(options.command(options))
+        report = options.command(options)
     except (FleetError, ValueError) as error:
         sys.stderr.write(f"loadtest: {error}\n")
         return 1
+    sys.stdout.write(json.dumps(report) + "\n")
+    return int(bool(report.get("cross_talk") or report.get("errors")))
 
 
-def _fifty(options: argparse.Namespace) -> int:
+def _fifty(options: argparse.Namespace) -> dict[str, Any]:
     from demo.progress import bars
     from loadtest.coded_clips import coded_clips
     from loadtest.fifty import CLIP_S, PROFILES, Fifty, run
@@ -44,24 +48,20 @@ def _fifty(options: argparse.Namespace) -> int:
         task = bar.add_task("clips", total=None)
         folder = asked.out / "clips"
         clips = coded_clips(asked.cameras, CLIP_S, folder, lambda done, of: bar.update(task, completed=done, total=of))
-    report = run(asked, clips, profile)
-    sys.stdout.write(json.dumps(report) + "\n")
-    return int(bool(report["cross_talk"] or report["errors"]))
+    return run(asked, clips, profile)
 
 
-def _decode(options: argparse.Namespace) -> int:
+def _decode(options: argparse.Namespace) -> dict[str, Any]:
     from loadtest.decoding import measure
 
-    sys.stdout.write(json.dumps(measure(options.clips)) + "\n")
-    return 0
+    return measure(options.clips)
 
 
-def _neighbours(options: argparse.Namespace) -> int:
+def _neighbours(options: argparse.Namespace) -> dict[str, Any]:
     from loadtest.neighbours import KINDS, Neighbours, measure
 
     asked = Neighbours(options.clip, options.cameras, options.seconds, options.demand, options.rounds)
-    sys.stdout.write(json.dumps(measure(asked, options.beside or KINDS)) + "\n")
-    return 0
+    return measure(asked, options.beside or KINDS)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     neighbours.add_argument("--rounds", type=int, default=2, metavar="N", help="of all runs (default %(default)s)")
     neighbours.add_argument("--beside", action="append", metavar="KIND", help="a kind of camera; all without it")
     neighbours.set_defaults(command=_neighbours)
+    add_simulate(commands)
     return parser
 
 

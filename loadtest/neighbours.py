@@ -117,4 +117,6 @@ async def _pipeline(lanes: list[Lane], answers: _Answers, seconds: float) -> Non
         return True
 
     limits = {Tier.N: TierLimits(1.0, 48)}
-    await Pipeline(lanes, MemoryTransport(answer), [answers], window=48, limits=limits, server_ready=ready).run(seconds)
+    pipeline = Pipeline(lanes, MemoryTransport(answer), [answers], window=48, limits=limits, server_ready=ready)
+    asyncio.get_running_loop().call_later(seconds, pipeline.stop)
+    await pipeline.run()

@@ -28,7 +28,7 @@ def test_the_demo_fits_the_committed_repository() -> None:
     told = json.loads((ENGINE / "export.json").read_text())
     rendered = configs.rendered_for()
     assert rendered is not None
-    assert (told["canvas"], told["top_k"]) == (str(rendered[0]), rendered[1])
+    assert (told["canvas"], told["top_k"]) == (str(rendered.canvas), rendered.top_k)
     assert (ENGINE / "labels.txt").read_text().split() == ["person", "car", "bus", "bicycle"] == told["classes"]
 
 

@@ -12,6 +12,7 @@ import openvino as ov
 import pytest
 import tensorrt_rtx as trt
 from conftest import MODELS, moving_square, write_clip
+from live_servers import closes, jpegs, mjpeg, tcp_server
 from numpy.typing import NDArray
 
 from clients.types import Canvas
@@ -145,8 +146,11 @@ def test_the_command_states_the_precision(precision: str, tmp_path: Path, capsys
 @pytest.mark.parametrize(
     ("calibration", "told"),
     [
-        (None, "--precision int8 needs --calibration: a folder of pictures, a video, or `demo`"),
-        ("missing", "calibration missing: expected `demo`, a folder of pictures or a video, found nothing"),
+        (None, "--precision int8 needs --calibration: a folder of pictures, a video, a config.yaml or `demo`"),
+        (
+            "missing",
+            "calibration missing: expected `demo`, a folder of pictures, a video or a config.yaml, found nothing",
+        ),
         ("empty", "calibration empty: expected pictures"),
         ("broken", "broken/a.png: not a picture that can be read"),
         ("broken/a.png", "broken/a.png: no frame in it could be decoded"),
@@ -181,6 +185,46 @@ def test_a_video_is_sampled_over_its_whole_length(tmp_path: Path) -> None:
     assert few.shape == (5, 576, 640)
     assert len(every) == 20
     assert np.array_equal(few, every[::4])
+
+
+def test_the_configured_cameras_are_calibrated_on_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files and live cameras give the same share, in turn; one that cannot be reached is named and left out."""
+    clip = write_clip(tmp_path / "clip.mp4", moving_square(20))
+    with tcp_server(mjpeg(jpegs())) as port, tcp_server(closes) as dead:
+        sources = {
+            "file": clip,
+            "live": f"http://127.0.0.1:{port}/live.mjpg",
+            "dead": f"http://user:secret@127.0.0.1:{dead}/",
+            "gone": tmp_path / "gone.mp4",
+        }
+        cameras = [{"id": name, "source": str(source), "open_timeout_s": 5} for name, source in sources.items()]
+        config = tmp_path / "cameras.yaml"
+        config.write_text(json.dumps({"cameras": cameras}))
+        found = calibration_canvases(str(config), Canvas(), 4)
+    recorded = calibration_canvases(str(clip), Canvas(), 1)
+    assert found.shape == (2, 576, 640)
+    assert np.array_equal(found[0], recorded[0])
+    assert not np.array_equal(found[1], recorded[0])
+    lines = capsys.readouterr().err.splitlines()
+    assert sorted(line.split()[2] for line in lines) == ["dead:", "gone:"]
+    assert "secret" not in "".join(lines)
+
+    config.write_text(json.dumps({"cameras": cameras[3:]}))
+    with pytest.raises(ExportError, match="none of its 1 cameras gave a picture"):
+        calibration_canvases(str(config), Canvas(), 4)
+
+
+def test_cameras_give_in_turn_and_no_more_than_asked_for(tmp_path: Path) -> None:
+    """The first picture of each, then the second of each; the end is cut, and every camera is heard before."""
+    clips = [write_clip(tmp_path / f"{count}.mp4", moving_square(count)) for count in (5, 10, 20)]
+    config = tmp_path / "cameras.yaml"
+    config.write_text(json.dumps({"cameras": [{"id": clip.stem, "source": str(clip)} for clip in clips]}))
+    found = calibration_canvases(str(config), Canvas(), 6)
+    alone = [calibration_canvases(str(clip), Canvas(), 2) for clip in clips]
+    assert len(found) == 6
+    for place, picture in enumerate(found):
+        assert np.array_equal(picture, alone[place % 3][place // 3])
+    assert np.array_equal(calibration_canvases(str(config), Canvas(), 2), found[:2])
 
 
 def _reads_dq(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:

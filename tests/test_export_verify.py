@@ -26,6 +26,7 @@ from export.attention_pattern import attentions
 from export.errors import ExportError
 from export.graph import computes_in_half, value_types
 from export.on_card import fused_layers
+from export.spec import Spec
 from export.to_engine import Batches, build
 from export.to_half import to_half
 from export.verify import FUSED_MARK
@@ -231,7 +232,7 @@ def test_the_builder_takes_what_the_batches_say(half: onnx.ModelProto, tmp_path:
     cache = tmp_path / "kept" / "timing.cache"
     data = half.SerializeToString()
     small = build(trt, data, Batches(2, 1), sm=T4, timing_cache=cache)
-    large = build(trt, data, Batches.of(Tier.N), sm=T4, timing_cache=cache)
+    large = build(trt, data, Batches.of(Spec().tier(Tier.N)), sm=T4, timing_cache=cache)
     assert cache.is_file()
     assert [plan.data.count(FUSED_MARK) for plan in (small, large)] == [8, 8]
     assert small.activation_bytes is not None
@@ -241,7 +242,8 @@ def test_the_builder_takes_what_the_batches_say(half: onnx.ModelProto, tmp_path:
 
 def test_batches_follow_the_spec() -> None:
     """16, 4 and 2 at most, tuned for the largest preferred size; nonsense is refused."""
-    assert [(b.least, b.tuned, b.largest) for b in map(Batches.of, Tier)] == [(1, 16, 16), (1, 4, 4), (1, 2, 2)]
+    batches = [Batches.of(Spec().tier(tier)) for tier in Tier]
+    assert [(b.least, b.tuned, b.largest) for b in batches] == [(1, 16, 16), (1, 4, 4), (1, 2, 2)]
     with pytest.raises(ValueError, match=r"expected 1 <= least <= tuned <= largest, got 1, 8, 4"):
         Batches(largest=4, tuned=8)
 

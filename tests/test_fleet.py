@@ -21,9 +21,8 @@ from conftest import MODELS, ROOT, demo_clip, moving_square, write_clip
 from live_servers import hangs, rtsp_server, tcp_server
 
 from clients.config import parse_settings
-from clients.fleet import in_flight_window, resolve_tier
+from clients.serving import in_flight_window
 from clients.tracking.overlap import generalised_iou
-from clients.types import Tier
 from deploy.server import TritonServer
 
 N_ONLY = {"default": "yolo12n", "fallback": "yolo12n", "high_precision": "yolo12n"}
@@ -174,8 +173,8 @@ def wait_for_lines(path: Path, count: int, process: subprocess.Popen[str]) -> No
 def running(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
     """`python -m clients` in the background; killed when the test fails before it has ended."""
     command = [sys.executable, "-m", "clients", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes, **options) as process:
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    with subprocess.Popen(command, cwd=ROOT, text=True, **options) as process:
         try:
             yield process
         finally:
@@ -341,17 +340,6 @@ def test_wrong_arguments_are_explained(arguments: list[str]) -> None:
 
 def test_the_window_follows_the_cameras() -> None:
     """One request per camera, between min_batch_size and three of the largest batches; a given window counts."""
-    settings = parse_settings({}, origin="test")
-    assert [in_flight_window(settings, cameras) for cameras in (1, 10, 500)] == [4, 10, 48]
-    assert in_flight_window(parse_settings({"triton": {"window": 7}}, origin="test"), 50) == 7
-
-
-@pytest.mark.parametrize(
-    ("wanted", "served", "used"),
-    [("m", "nmx", "m"), ("m", "nx", "n"), ("x", "m", "m")],
-    ids=["its own", "the fallback", "what there is"],
-)
-def test_a_missing_tier_is_replaced(wanted: str, served: str, used: str) -> None:
-    """The wanted tier, else the fallback, else the smallest that is ready."""
-    tier = {tier.name.lower(): tier for tier in Tier}
-    assert resolve_tier(tier[wanted], [tier[name] for name in served], Tier.N) == tier[used]
+    for most, window in ((1, 4), (10, 10), (500, 48)):
+        assert in_flight_window(parse_settings({"system": {"max_streams": most}}, origin="test")) == window
+    assert in_flight_window(parse_settings({"triton": {"window": 7}}, origin="test")) == 7

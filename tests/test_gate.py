@@ -6,11 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from clients.gate import Gate, GateRules, Look, block_luma, similarity
+from clients.gate import Gate, GateRules, Look, blocks_of, relative, similarity
 from clients.types import Verdict
 
 SECOND = 1_000_000_000
 RULES = GateRules(min_interval_s=0.2, max_age_ms=300, similarity_threshold=0.95, max_skip_s=1.0)
+
+
+NOTHING = np.zeros((0, 4), np.float32)
 
 
 def thumbnail(level: int = 100) -> NDArray[np.uint8]:
@@ -92,11 +95,11 @@ def test_a_frame_like_the_last_inferred_one_is_skipped_until_max_skip() -> None:
 
 
 def test_slow_change_adds_up_against_the_last_inferred_frame() -> None:
-    """Each frame is like the one before; in the end one is unlike the last *inferred* one."""
+    """An object fades in, each frame like the one before; in the end one is unlike the last *inferred* one."""
     gate = Gate(GateRules(0.01, max_age_ms=300, similarity_threshold=0.95, max_skip_s=10))
     gate.granted(seen(thumbnail(100)), 0)
     verdicts = [
-        gate.decide(seen(thumbnail(100 + step)), step * SECOND // 10, step * SECOND // 10) for step in range(1, 12)
+        gate.decide(seen(with_object(4, step)), step * SECOND // 10, step * SECOND // 10) for step in range(1, 12)
     ]
     assert verdicts[0] is Verdict.SIMILAR
     assert verdicts[-1] is None
@@ -112,14 +115,23 @@ def test_a_small_object_in_a_big_still_picture_is_seen() -> None:
 
 
 def test_sensor_noise_is_not_change() -> None:
-    """Noise of 4 grey levels per pixel of a thumbnail leaves the picture similar."""
+    """Noise of 0.8 grey levels per pixel of a thumbnail leaves the picture similar, and of 2 once it was learnt."""
     random = np.random.default_rng(1)
     gate = Gate(GateRules(0.01, max_age_ms=300, similarity_threshold=0.95, max_skip_s=10))
     still = thumbnail().astype(float)
-    gate.granted(seen(np.clip(still + random.normal(0, 1.5, still.shape), 0, 255).astype(np.uint8)), 0)
+
+    def noisy(level: float) -> Look:
+        return seen(np.clip(still + random.normal(0, level, still.shape), 0, 255).astype(np.uint8))
+
+    gate.granted(noisy(0.8), 0)
     for step in range(1, 50):
-        noisy = np.clip(still + random.normal(0, 1.5, still.shape), 0, 255).astype(np.uint8)
-        assert gate.decide(seen(noisy), step * SECOND // 10, step * SECOND // 10) is Verdict.SIMILAR
+        assert gate.decide(noisy(0.8), step * SECOND // 10, step * SECOND // 10) is Verdict.SIMILAR
+    strong = Gate(GateRules(0.01, max_age_ms=300, similarity_threshold=0.95, max_skip_s=10))
+    for step in range(60):
+        strong.granted(noisy(2), step * SECOND // 10)
+        strong.learn(NOTHING)
+    assert strong.decide(noisy(2), 6 * SECOND, 6 * SECOND) is Verdict.SIMILAR
+    assert strong.decide(seen(with_object(4, 60)), 6 * SECOND, 6 * SECOND) is None
 
 
 def test_without_a_threshold_nothing_is_similar() -> None:
@@ -140,16 +152,105 @@ def test_after_a_failed_inference_nothing_is_similar() -> None:
 @given(st.integers(0, 255), st.integers(0, 255))
 def test_similarity_is_one_for_equals_and_symmetric(a: int, b: int) -> None:
     """Similarity lies in 0..1, is 1 exactly for equal pictures and does not depend on the order."""
-    first, second = block_luma(thumbnail(a)), block_luma(thumbnail(b))
+    first, second = with_object(6, 0).astype(np.float32), thumbnail().astype(np.float32)
+    first[4:9, 4:9], second[4:9, 4:9] = a, b
     value = similarity(first, second)
     assert 0 <= value <= 1
     assert (value == 1) == (a == b)
     assert value == similarity(second, first)
 
 
+def swaying(step: int) -> NDArray[np.uint8]:
+    """A tree in one corner whose leaves never look the same twice."""
+    picture = thumbnail()
+    picture[2:8, 2:8] += np.uint8(18 * (step % 2))
+    return picture
+
+
+def taught(boxes: NDArray[np.float32], **rules: float) -> Gate:
+    """A gate that has seen forty inferred frames of the tree, with these boxes in each."""
+    gate = Gate(GateRules(0.01, max_age_ms=300, similarity_threshold=0.95, max_skip_s=100, **rules))
+    for step in range(40):
+        gate.granted(seen(swaying(step)), step * SECOND)
+        gate.learn(boxes)
+    return gate
+
+
+def test_what_moves_without_an_object_is_learnt() -> None:
+    """A tree that sways wakes the gate at first, and no longer once it was inferred often enough without a find."""
+    fresh = Gate(GateRules(0.01, max_age_ms=300, max_skip_s=100))
+    fresh.granted(seen(swaying(0)), 0)
+    assert fresh.decide(seen(swaying(1)), SECOND, SECOND) is None
+    assert taught(NOTHING).decide(seen(swaying(0)), 41 * SECOND, 41 * SECOND) is Verdict.SIMILAR
+
+
+def test_what_moves_with_an_object_is_never_noise() -> None:
+    """Where an object was found in either frame nothing is learnt: it stays news."""
+    gate = taught(np.array([[0.02, 0.04, 0.13, 0.25]], np.float32))
+    assert gate.decide(seen(swaying(0)), 41 * SECOND, 41 * SECOND) is None
+
+
+def test_noise_blinds_nobody() -> None:
+    """However wildly a block changes, a change of most_noise times the threshold is news there."""
+    gate = taught(NOTHING, most_noise=2.0)
+    picture = swaying(1)
+    picture[2:8, 2:8] += np.uint8(2 * 6.4 + 2)
+    assert gate.decide(seen(picture), 41 * SECOND, 41 * SECOND) is None
+
+
+def test_an_exposure_that_adapts_is_no_change() -> None:
+    """All blocks brighter by the same is similar, up to 24 levels; an object in the brighter picture is seen."""
+    gate = Gate(GateRules(0.01, max_age_ms=300, max_skip_s=100))
+    gate.granted(seen(thumbnail(100)), 0)
+    assert gate.decide(seen(thumbnail(120)), SECOND, SECOND) is Verdict.SIMILAR
+    assert gate.decide(seen(thumbnail(140)), SECOND, SECOND) is None
+    assert gate.decide(seen(with_object(2, 40) + np.uint8(20)), SECOND, SECOND) is None
+
+
+def test_a_pace_slows_and_never_hurries() -> None:
+    """The pace of the moment bounds the rate, the rules' own bound holds above it."""
+    gate = Gate(GateRules(0.1, max_age_ms=300, similarity_threshold=None))
+    gate.pace(2)
+    gate.granted(seen(thumbnail()), 0)
+    assert gate.decide(unseen, 499_000_000, 499_000_000) is Verdict.TOO_SOON
+    assert gate.decide(unseen, 500_000_000, 500_000_000) is None
+    gate.pace(100)
+    gate.granted(seen(thumbnail()), SECOND)
+    assert gate.decide(unseen, SECOND + 99_000_000, SECOND + 99_000_000) is Verdict.TOO_SOON
+    with pytest.raises(ValueError, match="a pace must be positive, got 0"):
+        gate.pace(0)
+
+
+def test_the_blocks_of_boxes() -> None:
+    """Every block that a box touches, clipped to the picture; a box on a border does not touch the next block."""
+    touched = blocks_of(
+        relative(np.array([[10, 10, 20, 30], [-5, -5, 5, 5], [630, 350, 700, 400]], np.float32), (640, 360))
+    )
+    rows, columns = np.nonzero(touched)
+    assert set(zip(rows.tolist(), columns.tolist(), strict=True)) == {(1, 1), (2, 1), (0, 0), (35, 63)}
+    assert not blocks_of(NOTHING).any()
+
+
+def test_likeness_is_that_to_the_frame_inferred_before() -> None:
+    """Known from the second turn on."""
+    gate = Gate(RULES)
+    gate.granted(seen(thumbnail()), 0)
+    assert gate.likeness is None
+    gate.granted(seen(with_object(2, 64)), SECOND)
+    assert gate.likeness == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"min_interval_s": 0}, {"max_age_ms": -1}, {"similarity_threshold": 1.5}, {"max_skip_s": 0}],
+    [
+        {"min_interval_s": 0},
+        {"max_age_ms": -1},
+        {"similarity_threshold": 1.5},
+        {"max_skip_s": 0},
+        {"noise_factor": 0},
+        {"most_noise": 0.5},
+        {"noise_memory": -0.1},
+    ],
     ids=lambda wrong: next(iter(wrong)),
 )
 def test_rules_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:

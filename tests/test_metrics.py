@@ -57,7 +57,11 @@ async def test_a_scrape_agrees_with_the_cameras(tmp_path: Path, port: int) -> No
     """Frames by verdict, inferences, ages, states and failures are those of the cameras' own reports."""
     clip = write_clip(tmp_path / "clip.mp4", moving_square(25))
     rules = GateRules(min_interval_s=0.06, max_age_ms=2000, similarity_threshold=None)
-    specs = [StreamSpec("a", str(clip)), StreamSpec("b", str(clip)), StreamSpec("lost", str(tmp_path / "no.mp4"))]
+    specs = [
+        StreamSpec("a", str(clip)),
+        StreamSpec("b", str(clip), tier=Tier.M),
+        StreamSpec("lost", str(tmp_path / "no.mp4")),
+    ]
     asked = iter(range(1000))
 
     def answer(_: Request) -> Detections:
@@ -98,6 +102,12 @@ async def test_a_scrape_agrees_with_the_cameras(tmp_path: Path, port: int) -> No
         assert count == report.verdicts.get(Verdict.INFERRED, 0) == len(report.ages)
         sums = value(metrics, "y12_result_age_seconds", "y12_result_age_seconds_sum", camera=camera)
         assert sums == pytest.approx(report.ages.sum_ms / 1000)
+    for camera, count in (("a", 0), ("b", len(lanes[1].ages))):  # m is not served: n stands in
+        told = value(metrics, "y12_fallback_inferences", "y12_fallback_inferences_total", camera=camera)
+        assert told == count
+    told = value(metrics, "y12_inferences", "y12_inferences_total", camera="b", tier="yolo12n")
+    assert told == len(lanes[1].ages)
+    assert {s.labels["tier"]: s.value for s in metrics["y12_tier_resting"].samples} == {"yolo12n": 0, "yolo12x": 0}
     inferred = sum(len(lane.ages) for lane in lanes)
     assert inferred > 10
     for stage in ("waiting", "inference"):

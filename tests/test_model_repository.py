@@ -61,7 +61,7 @@ def test_the_contract_is_what_clients_rely_on() -> None:
 def test_served_models_follow_the_spec(runtime: s.Runtime, tier: Tier | None) -> None:
     """Engines and postprocess: tensors, backend, instances, queue, warm-up, as the spec has them per runtime."""
     model = s.postprocess(SPEC) if tier is None else s.engine(SPEC, tier)
-    queue = s.postprocess_queue(runtime) if tier is None else s.engine_queue(runtime, tier)
+    queue = s.postprocess_queue(runtime) if tier is None else s.engine_queue(SPEC, runtime, tier)
     config = committed(f"{runtime.name}/{model.name}")
     assert_is(config, model)
     assert config.backend == runtime.backend
@@ -167,9 +167,9 @@ def test_check_names_the_file_that_differs(tmp_path: Path, capsys: pytest.Captur
 
 def test_another_canvas_changes_every_shape(tmp_path: Path) -> None:
     """Rendered for 960x544, engines, decoder and ensembles all take 816 rows of 960."""
-    spec = s.Spec(canvas=Canvas(960, 544), top_k=600)
+    spec = s.Spec(canvas=Canvas(960, 544), top_k=600, largest=(12, 4, 1))
     configs.write(spec, tmp_path)
-    assert configs.rendered_for(tmp_path) == (spec.canvas, 600)
+    assert configs.rendered_for(tmp_path) == spec
     for path in ("shared/decode_jpeg", "openvino/yolo12x_engine", "tensorrt/yolo12n_engine", "ensembles/yolo12m"):
         assert "dims: [816, 960]" in (tmp_path / path / "config.pbtxt").read_text()
     assert list((tmp_path / "ensembles/yolo12m/1").iterdir())
@@ -187,6 +187,41 @@ def test_impossible_specs_are_refused(canvas: Canvas, top_k: int, complaint: str
     """A spec that no exporter or TensorRT can serve is refused where it is made."""
     with pytest.raises(ValueError, match=complaint):
         s.Spec(canvas=canvas, top_k=top_k)
+
+
+@pytest.mark.parametrize(
+    ("text", "largest"),
+    [("", (16, 4, 2)), ("yolo12n=12", (12, 4, 2)), ("n=8,yolo12x.pt=1,m=6", (8, 6, 1))],
+)
+def test_largest_batches_are_chosen_by_tier(text: str, largest: tuple[int, ...]) -> None:
+    """What is named is changed, and the decoder takes the largest of all."""
+    spec = s.Spec(largest=s.parse_max_batch(text))
+    assert spec.largest == largest
+    assert s.decode(spec).max_batch == max(largest)
+    for tier, size in zip(Tier, largest, strict=True):
+        assert s.engine(spec, tier).max_batch == s.ensemble(spec, tier).max_batch == size == spec.tier(tier).graphs[-1]
+
+
+def test_preferred_sizes_and_graphs_follow_the_largest_batch() -> None:
+    """Powers of two and the largest have a CUDA graph; those from 8 up leave at once, or the largest alone."""
+    spec = s.Spec(largest=(12, 4, 1))
+    assert [spec.tier(tier).graphs for tier in Tier] == [(1, 2, 4, 8, 12), (1, 2, 4), (1,)]
+    assert [spec.tier(tier).preferred for tier in Tier] == [(8, 12), (4,), (1,)]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("yolo12n", "--max-batch: expected such as yolo12n=16,yolo12x=1, got 'yolo12n'"),
+        ("yolo12n=-1", "--max-batch: expected such as yolo12n=16,yolo12x=1, got 'yolo12n=-1'"),
+        ("yolo12q=2", "expected one of yolo12n, yolo12m, yolo12x, got 'yolo12q'"),
+        ("x=33", "the largest batch of yolo12x must lie in 1..32, got 33"),
+    ],
+)
+def test_impossible_batches_are_one_line(text: str, complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command line names what was expected and what came."""
+    assert cli.main(["configs", "--check", "--max-batch", text]) == 1
+    assert capsys.readouterr().err == f"export: {complaint}\n"
 
 
 def test_configs_need_no_torch() -> None:

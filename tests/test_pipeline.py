@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from conftest import moving_square, write_clip
 
 from clients.errors import ModelError, RequestTimeout, ServerUnavailable
+from clients.fallback import Fallback
 from clients.gate import GateRules
 from clients.inference.memory import MemoryTransport
 from clients.inference.transport import Request
@@ -291,3 +294,139 @@ async def test_a_server_that_is_too_slow_is_asked_for_less(tmp_path: Path) -> No
     assert accounted(cameras)
     assert pipe.failures["RequestTimeout"] > 0
     assert len(sink.results) > pipe.failures["RequestTimeout"]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Until it holds; the test's own time limit ends what never does."""
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+async def test_cameras_come_and_go_while_it_runs(tmp_path: Path) -> None:
+    """One is added and inferred, one is removed: the others go on, its thread is gone, nothing of it is left."""
+    cameras = lanes(tmp_path, 3, loop=True)
+    pipe, sink, _ = pipeline(cameras[:2], nothing, delay_s=0.02)
+    run = asyncio.create_task(pipe.run())
+    await until(lambda: len({result.stream_id for result in sink.results}) == 2)
+    pipe.add(cameras[2])
+    with pytest.raises(ValueError, match="'cam2' is in the pipeline already"):
+        pipe.add(cameras[2])
+    await until(lambda: any(result.stream_id == "cam2" for result in sink.results))
+    removed = await pipe.remove("cam0")
+    assert removed is cameras[0]
+    assert accounted([removed])
+    assert {thread.name for thread in threading.enumerate() if thread.name.startswith("camera-")} == {
+        "camera-cam1",
+        "camera-cam2",
+    }
+    assert list(pipe.lanes) == ["cam1", "cam2"]
+    with pytest.raises(KeyError):
+        pipe.scheduler.ready("cam0")
+    before = len(sink.results)
+    await until(lambda: {result.stream_id for result in sink.results[before:]} == {"cam1", "cam2"})
+    again = lanes(tmp_path, 1, loop=True)[0]
+    pipe.add(again)
+    await until(lambda: len(again.ages) > 3)
+    pipe.stop()
+    await run
+    assert accounted([*cameras, again])
+
+
+async def test_a_removed_cameras_answer_is_still_taken(tmp_path: Path) -> None:
+    """Removing waits for the turn in flight, even when nobody waits for the removal; until then its name is taken."""
+    landing, asked = asyncio.Event(), asyncio.Event()
+
+    class Held(MemoryTransport):
+        async def infer(self, request: Request) -> Detections:
+            asked.set()
+            await landing.wait()
+            return await super().infer(request)
+
+    async def ready() -> bool:
+        return True
+
+    camera, sink = lanes(tmp_path, 1, loop=True)[0], Collected()
+    pipe = Pipeline([camera], Held(nothing), [sink], window=1, limits=LIMITS, server_ready=ready, stays=True)
+    run = asyncio.create_task(pipe.run())
+    await asked.wait()
+    await until(
+        lambda: camera.camera.has_waiting
+    )  # when the answer comes, this frame wants a turn that it must not get
+    removal = asyncio.create_task(pipe.remove("cam0"))
+    await until(lambda: not pipe.lanes)
+    removal.cancel()
+    await asyncio.gather(removal, return_exceptions=True)
+    with pytest.raises(ValueError, match="'cam0' is in the pipeline already"):
+        pipe.add(camera)
+    landing.set()
+    await until(lambda: len(sink.results) == 1)
+    await until(lambda: pipe.scheduler.in_flight == 0)
+    pipe.add(lanes(tmp_path, 1, loop=True)[0])
+    await until(lambda: len(sink.results) > 3)
+    pipe.stop()
+    await run
+
+
+async def test_a_run_that_stays_waits_for_cameras(tmp_path: Path) -> None:
+    """Without a camera it goes on; each one that ends is told of, and when all have it is over but not stopped."""
+    over: list[str] = []
+
+    async def ready() -> bool:
+        return True
+
+    pipe = Pipeline(
+        [], MemoryTransport(nothing), [], window=4, limits=LIMITS, server_ready=ready, stays=True, on_over=over.append
+    )
+    run = asyncio.create_task(pipe.run())
+    await pipe.until_over()
+    for camera in lanes(tmp_path, 2):
+        pipe.add(camera)
+    await pipe.until_over()
+    assert set(over) == {"cam0", "cam1"}
+    assert not pipe.is_stopping
+    pipe.stop()
+    await run
+
+
+async def test_cameras_of_a_failing_tier_are_served_by_the_fallback(tmp_path: Path) -> None:
+    """Tier m fails: its cameras go on with n, counted; when a probe is answered they return. n never notices."""
+    broken, answered_by = True, Counter[str]()
+
+    def answer(request: Request) -> Detections:
+        if broken and request.tier is Tier.M:
+            raise ModelError("m is broken")
+        answered_by[f"{request.stream_id} {request.tier}"] += 1
+        return Detections.empty()
+
+    async def ready() -> bool:
+        return True
+
+    rules = GateRules(min_interval_s=0.001, max_age_ms=2000, similarity_threshold=None)
+    write_clip(tmp_path / "clip.mp4", moving_square(25))
+    specs = [
+        StreamSpec(f"cam{i}", str(tmp_path / "clip.mp4"), tier=tier, loop=True)
+        for i, tier in enumerate((Tier.N, Tier.M, Tier.M))
+    ]
+    cameras = [Lane(spec, rules, spec.tier) for spec in specs]
+    limits = {Tier.N: TierLimits(1.0, 64), Tier.M: TierLimits(3.0, 64)}
+    fallback = Fallback([Tier.N, Tier.M], Tier.N, rest_s=0.3)
+    pipe = Pipeline(
+        cameras, MemoryTransport(answer), [], window=4, limits=limits, server_ready=ready, fallback=fallback
+    )
+    run = asyncio.create_task(pipe.run())
+    await until(lambda: min(answered_by["cam1 yolo12n"], answered_by["cam2 yolo12n"]) > 3)
+    assert fallback.resting == (Tier.M,)
+    assert all(camera.report().is_on_fallback for camera in cameras[1:])
+    await until(lambda: pipe.failures["ModelError"] > 4)  # a probe has failed
+    broken = False
+    await until(lambda: min(answered_by["cam1 yolo12m"], answered_by["cam2 yolo12m"]) > 3)
+    assert fallback.resting == ()
+    pipe.stop()
+    await run
+    assert accounted(cameras)
+    reports = [camera.report() for camera in cameras]
+    assert reports[0].fallbacks == 0
+    assert [report.fallbacks for report in reports[1:]] == [answered_by[f"cam{i} yolo12n"] for i in (1, 2)]
+    assert not any(report.is_on_fallback for report in reports)
+    assert pipe.failures["ModelError"] < 20, "a tier that rests is asked by a probe only"
+    assert pipe.scheduler.in_flight == 0

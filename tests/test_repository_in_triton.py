@@ -390,7 +390,7 @@ def test_the_t4s_files_load_with_the_contracts_metadata(t4: triton.InferenceServ
 def test_triton_keeps_the_t4s_queue(t4: triton.InferenceServerClient, tier: Tier) -> None:
     """Batching and queue policy of the T4's engines reach Triton's scheduler unchanged."""
     batching = t4.get_model_config(s.engine_name(tier)).config.dynamic_batching
-    queue = s.engine_queue(s.RUNTIMES["tensorrt"], tier)
+    queue = s.engine_queue(SPEC, s.RUNTIMES["tensorrt"], tier)
     assert tuple(batching.preferred_batch_size) == queue.preferred
     assert batching.max_queue_delay_microseconds == queue.delay_us
     policy = batching.default_queue_policy
@@ -401,8 +401,8 @@ def test_triton_keeps_the_t4s_queue(t4: triton.InferenceServerClient, tier: Tier
 def test_triton_keeps_the_t4s_optimisation(t4: triton.InferenceServerClient, tier: Tier) -> None:
     """CUDA graphs, copy stream, pinned memory and warm-up of each graph's size are what Triton itself has parsed."""
     config = t4.get_model_config(s.engine_name(tier)).config
-    assert [graph.batch_size for graph in config.optimization.cuda.graph_spec] == list(s.TIERS[tier].graphs)
-    assert [warmup.batch_size for warmup in config.model_warmup] == list(s.TIERS[tier].graphs)
+    assert [graph.batch_size for graph in config.optimization.cuda.graph_spec] == list(SPEC.tier(tier).graphs)
+    assert [warmup.batch_size for warmup in config.model_warmup] == list(SPEC.tier(tier).graphs)
     assert config.optimization.cuda.graphs
     assert config.optimization.cuda.output_copy_stream
     assert config.optimization.input_pinned_memory.enable
@@ -412,7 +412,7 @@ def test_triton_keeps_the_t4s_optimisation(t4: triton.InferenceServerClient, tie
 @pytest.mark.parametrize("tier", Tier)
 def test_a_tier_takes_its_largest_batch_and_no_larger(t4: triton.InferenceServerClient, tier: Tier) -> None:
     """The largest batch of a tier passes through its ensemble; one more is refused."""
-    largest = s.TIERS[tier].max_batch
+    largest = SPEC.tier(tier).max_batch
 
     def send(batch: int) -> int:
         frames = np.zeros((batch, *SPEC.frames.dims), dtype=np.uint8)

@@ -142,8 +142,26 @@ def test_what_a_camera_does_not_ask_for_goes_to_the_others(cameras: list[tuple[f
         granted, now = turn(scheduler, now, 1 / capacity)
         grants.update([granted] if granted else [])
     for index, fair in enumerate(water_level(cameras, capacity)):
-        # a new frame each 1/fps meets turns each 1/capacity: a camera can miss what does not divide
-        assert grants[f"c{index}"] / seconds >= 0.8 * fair - 3 / seconds
+        # a new frame each 1/fps meets turns each 1/capacity: near full load a camera can miss what does not divide,
+        # such as a third of 3 fps beside two cameras of 1 fps and 5 turns per second
+        assert grants[f"c{index}"] / seconds >= 0.5 * fair - 3 / seconds
+
+
+def test_equal_deadlines_are_settled_by_weight() -> None:
+    """A heavy camera among light ones whose frames come all at once gets its share: it does not lose every tie."""
+    scheduler = fleet([1.0, 0.25, 0.25, 0.25])
+    rates, capacity, seconds = (9.5, 3.0, 3.0, 3.0), 12.5, 60
+    grants: Counter[str] = Counter()
+    now, asked = 0, [0] * len(rates)
+    while now < seconds * SECOND:
+        for index, fps in enumerate(rates):
+            if now * fps / SECOND >= asked[index]:
+                asked[index] = int(now * fps / SECOND) + 1
+                scheduler.ready(f"c{index}")
+        granted, now = turn(scheduler, now, 1 / capacity)
+        grants.update([granted] if granted else [])
+    fair = 12.5 * 1 / 1.75
+    assert grants["c0"] / seconds >= 0.9 * fair
 
 
 def water_level(cameras: list[tuple[float, float]], capacity: float) -> list[float]:
@@ -236,6 +254,50 @@ def test_a_camera_that_was_removed_is_gone() -> None:
     assert scheduler.grant(0) == "c0"
     with pytest.raises(ValueError, match="'c0' has a turn that is not finished"):
         scheduler.remove("c0")
+
+
+def test_a_camera_that_moves_queues_in_its_new_tier() -> None:
+    """It waits on with the others there, and takes the room of that tier; an open turn stays where it was granted."""
+    scheduler = fleet([1.0] * 3, window=2, tiers=[Tier.X, Tier.N, Tier.N])
+    for index in range(3):
+        scheduler.ready(f"c{index}")
+    scheduler.move("c0", Tier.N)
+    granted = [scheduler.grant(0), scheduler.grant(0)]
+    assert granted == ["c0", "c1"]
+    assert (scheduler.shares.in_flight_of(Tier.N), scheduler.shares.in_flight_of(Tier.X)) == (2, 0)
+    scheduler.move("c0", Tier.X)
+    scheduler.finish("c0")
+    assert (scheduler.shares.in_flight_of(Tier.N), scheduler.shares.in_flight_of(Tier.X)) == (1, 0)
+    scheduler.ready("c0")
+    assert scheduler.grant(0) == "c0"
+    assert (scheduler.shares.in_flight_of(Tier.N), scheduler.shares.in_flight_of(Tier.X)) == (1, 1)
+
+
+@given(WEIGHTS, st.data())
+def test_cameras_that_move_to_and_fro_keep_the_others_bound(weights: list[float], data: st.DataObject) -> None:
+    """One camera of tier n waits; all others change tier now and then, in flight and waiting: n's bound holds."""
+    tiers = [Tier.N] + [data.draw(st.sampled_from([Tier.N, Tier.X])) for _ in weights[1:]]
+    scheduler = fleet(weights, tiers=tiers)
+    now, others = 0, range(1, len(weights))
+    for _ in range(data.draw(st.integers(0, 40))):
+        for index in range(len(weights)):
+            scheduler.ready(f"c{index}")
+        now = turn(scheduler, now, 0.1)[1]
+        if others and data.draw(st.booleans()):
+            index = data.draw(st.sampled_from(others))
+            tiers[index] = Tier.X if tiers[index] is Tier.N else Tier.N
+            scheduler.move(f"c{index}", tiers[index])
+    for index in others:  # all in one tier: the worst for the one that waits
+        scheduler.move(f"c{index}", Tier.N)
+    scheduler.ready("c0")
+    bound = scheduler.max_turns_before("c0")
+    for turns in count():
+        for index in others:
+            scheduler.ready(f"c{index}")
+        granted, now = turn(scheduler, now, 0.1)
+        if granted == "c0":
+            break
+        assert turns < bound
 
 
 @pytest.mark.parametrize(("weight", "least"), [(0, 0), (-1, 0), (1, -1)])

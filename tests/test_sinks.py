@@ -17,7 +17,7 @@ from clients.sinks.jsonl import JsonlSink, as_record
 from clients.sinks.mosaic import Grid, MosaicSink, View
 from clients.sources.frame import Frame
 from clients.sources.picture import AvPicture, Scalers
-from clients.statistics import CameraReport, Histogram
+from clients.statistics import CameraReport, Histogram, Summary, Totals
 from clients.types import Detections, Tier, Verdict
 
 BOX = np.array([[100, 60, 300, 200, 0.87654, 1]], np.float32)
@@ -106,7 +106,8 @@ def test_the_mosaic_shows_the_camera_and_its_box(tmp_path: Path) -> None:
     """The PNG has the camera's colour, the box's colour on the box's edge, and the video has the PNG's size."""
     drawn = threading.Event()
     video, image = tmp_path / "m.mp4", tmp_path / "m.png"
-    sink = MosaicSink([view(drawn)], video=video, image=image, fps=20)
+    one = view(drawn)
+    sink = MosaicSink(lambda: [one], cameras=1, video=video, image=image, fps=20)
     assert drawn.wait(20)
     sink.close()
     shown = cv2.imread(str(image))
@@ -119,6 +120,18 @@ def test_the_mosaic_shows_the_camera_and_its_box(tmp_path: Path) -> None:
         stream = container.streams.video[0]
         assert (stream.width, stream.height) == (shown.shape[1], shown.shape[0])
         assert len(list(container.decode(stream))) >= 1
+
+
+def test_cameras_that_come_later_have_tiles_too(tmp_path: Path) -> None:
+    """A mosaic that has begun with one camera shows four in a picture of the same size, and one again."""
+    views = [view(threading.Event())]
+    sink = MosaicSink(lambda: views, cameras=1, video=None, image=tmp_path / "m.png", fps=0.1)
+    views += [view(threading.Event())] * 3
+    sink.close()
+    shown = cv2.imread(str(tmp_path / "m.png"))
+    assert shown.shape == (360, 640, 3)
+    for x, y in ((80, 60), (400, 60), (80, 240), (400, 240)):  # inside each camera's box
+        assert np.abs(shown[y, x].astype(int) - (200, 60, 30)).max() < 12
 
 
 @pytest.mark.parametrize(("count", "shape"), [(1, (1, 1)), (2, (2, 1)), (8, (3, 3)), (9, (3, 3)), (50, (8, 7))])
@@ -138,7 +151,7 @@ def test_the_grid_holds_all_cameras(count: int, shape: tuple[int, int]) -> None:
 def test_a_video_that_cannot_be_created_is_a_clear_error() -> None:
     """The line names the key and the path."""
     with pytest.raises(SinkError, match=r"sinks\.mosaic_video: /proc/nowhere/m\.mp4 cannot be written"):
-        MosaicSink([], video=Path("/proc/nowhere/m.mp4"), image=None, fps=5)
+        MosaicSink(list, cameras=0, video=Path("/proc/nowhere/m.mp4"), image=None, fps=5)
 
 
 def camera_report(decoded: int, inferred: int, similar: int) -> CameraReport:
@@ -161,9 +174,36 @@ def test_the_table_shows_rates_between_two_looks() -> None:
     assert fleet_line(later, earlier, 2.0) == "1 of 1 cameras live, 125 frames/s decoded, 5.0 inferences/s"
 
 
+def test_a_camera_on_another_tier_than_its_own_is_shown() -> None:
+    """The table names both tiers, the line counts such cameras, the summary the frames."""
+    ages = Histogram()
+    seen = {Verdict.INFERRED: 7}
+    report = CameraReport("a", "live", Tier.N, 9, seen, 0, ages, None, wanted=Tier.M, inferred={Tier.N: 5, Tier.M: 2})
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(fleet_table([report], [], 2.0, "fleet"))
+    console.file.close()
+    assert "yolo12n for yolo12m" in console.export_text()
+    assert fleet_line([report], [], 1.0).endswith("inferences/s, 1 on another tier than their own")
+    summary = Summary(2.0, (report,), None, "f32", "shm", 0.1, 0).as_json()
+    assert summary["fallbacks"] == summary["per_camera"]["a"]["fallbacks"] == 5
+
+
+def test_removed_cameras_stay_in_the_sums() -> None:
+    """What a camera had done before it was removed counts in the totals, and the camera is counted as removed."""
+    removed = Totals()
+    removed.add(camera_report(1000, 40, 100))
+    summary = Summary(2.0, (camera_report(500, 10, 20),), None, "f32", "shm", 0.1, 0, removed=removed)
+    told = summary.as_json()
+    assert summary.inferences == told["inferences"] == 50
+    assert (told["cameras"], told["cameras_removed"], told["frames_decoded"]) == (1, 1, 1500)
+    assert told["frames_skipped"]["similar"] == 120
+    assert removed.cameras == 1, "asking changes nothing"
+
+
 def test_a_mosaic_shorter_than_its_interval_still_leaves_a_picture(tmp_path: Path) -> None:
     """Closed at once: the last picture is drawn and written all the same."""
-    sink = MosaicSink([view(threading.Event())], video=tmp_path / "m.mp4", image=tmp_path / "m.png", fps=0.1)
+    shown = view(threading.Event())
+    sink = MosaicSink(lambda: [shown], cameras=1, video=tmp_path / "m.mp4", image=tmp_path / "m.png", fps=0.1)
     sink.close()
     assert sink.failures == 0
     assert cv2.imread(str(tmp_path / "m.png")) is not None
@@ -173,6 +213,7 @@ def test_a_mosaic_shorter_than_its_interval_still_leaves_a_picture(tmp_path: Pat
 
 def test_a_picture_that_cannot_be_written_is_counted_not_raised() -> None:
     """The run's summary is worth more than its picture."""
-    sink = MosaicSink([view(threading.Event())], video=None, image=Path("/proc/nowhere/m.png"), fps=5)
+    shown = view(threading.Event())
+    sink = MosaicSink(lambda: [shown], cameras=1, video=None, image=Path("/proc/nowhere/m.png"), fps=5)
     sink.close()
     assert sink.failures == 1

@@ -204,7 +204,7 @@ async def test_a_cancelled_caller_does_not_cancel_the_flight() -> None:
 
 async def test_a_region_keeps_slots_apart_and_leaves_no_name() -> None:
     """Slots do not overlap, a leased one is not leased again, and unlinking removes the name from /dev/shm."""
-    region = Region(Canvas(64, 32), slots=2)
+    region = Region("y12f-test-0", Canvas(64, 32), slots=2)
     path = Path("/dev/shm") / region.name
     assert path.exists()
     first, second = await region.lease(1), await region.lease(1)

@@ -50,3 +50,13 @@ def test_a_window_of_none_is_refused() -> None:
     """At least one request must be allowed."""
     with pytest.raises(ValueError, match="at least 1, got 0"):
         Window(0)
+
+
+def test_the_window_follows_the_cameras_that_there_are() -> None:
+    """No more than one request per camera, no fewer than it has begun with, and never beyond its largest."""
+    window = Window(16, first=4)
+    for cameras, most in ((2, 4), (10, 10), (100, 16), (5, 5)):
+        window.follow(cameras)
+        for _ in range(500):
+            window.answered()
+        assert window.size == most

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -15,30 +15,30 @@ from rich.logging import RichHandler
 from clients.config import Monitoring
 from clients.dashboard.table import fleet_line, fleet_table
 from clients.gpu import read_gpu
-from clients.lane import Lane
 from clients.statistics import CameraReport
 
 _REFRESH_S = 1.0
+Reports = Callable[[], list[CameraReport]]
 log = logging.getLogger(__name__)
 
 
-async def show(lanes: Sequence[Lane], monitoring: Monitoring) -> None:
+async def show(reports_of: Reports, monitoring: Monitoring) -> None:
     """Until cancelled: a live table on a terminal, else one line every `monitoring.check_interval` seconds."""
     console = Console(stderr=True)
     if console.is_terminal:
-        await _show_table(lanes, monitoring, console)
+        await _show_table(reports_of, monitoring, console)
     else:
-        await _show_lines(lanes, monitoring)
+        await _show_lines(reports_of, monitoring)
 
 
-async def _show_table(lanes: Sequence[Lane], monitoring: Monitoring, console: Console) -> None:
+async def _show_table(reports_of: Reports, monitoring: Monitoring, console: Console) -> None:
     looked_s, gpu = 0.0, ""
     with _logging_through(console), Live(console=console, auto_refresh=False, transient=True) as live:
-        reports, read_s = _reports(lanes), time.monotonic()
+        reports, read_s = reports_of(), time.monotonic()
         while True:
             await asyncio.sleep(_REFRESH_S)
             earlier, before_s = reports, read_s
-            reports, read_s = _reports(lanes), time.monotonic()
+            reports, read_s = reports_of(), time.monotonic()
             if read_s - looked_s >= monitoring.check_interval:
                 looked_s, gpu = read_s, await _gpu_line(monitoring)
             elapsed_s = read_s - before_s
@@ -58,12 +58,12 @@ def _logging_through(console: Console) -> Iterator[None]:
         root.handlers = before
 
 
-async def _show_lines(lanes: Sequence[Lane], monitoring: Monitoring) -> None:
-    reports, read_s = _reports(lanes), time.monotonic()
+async def _show_lines(reports_of: Reports, monitoring: Monitoring) -> None:
+    reports, read_s = reports_of(), time.monotonic()
     while True:
         await asyncio.sleep(monitoring.check_interval)
         earlier, before_s = reports, read_s
-        reports, read_s = _reports(lanes), time.monotonic()
+        reports, read_s = reports_of(), time.monotonic()
         log.info("%s%s", fleet_line(reports, earlier, read_s - before_s), await _gpu_line(monitoring))
 
 
@@ -79,7 +79,3 @@ async def _gpu_line(monitoring: Monitoring) -> str:
             monitoring.gpu_utilization_threshold,
         )
     return f", {gpu.name} {gpu.utilization_percent:.0f} % at {gpu.sm_clock_mhz} MHz"
-
-
-def _reports(lanes: Sequence[Lane]) -> list[CameraReport]:
-    return [lane.report() for lane in lanes]

@@ -68,7 +68,9 @@ def fleet_line(reports: Sequence[CameraReport], earlier: Sequence[CameraReport],
     before = {report.stream_id: report for report in earlier}
     rates = [Rates.between(before.get(report.stream_id), report, elapsed_s) for report in reports]
     decoded, inferred = sum(rate.decoded_fps for rate in rates), sum(rate.inferred_fps for rate in rates)
-    return f"{live} of {len(reports)} cameras live, {decoded:.0f} frames/s decoded, {inferred:.1f} inferences/s"
+    instead = sum(report.is_on_fallback for report in reports)
+    note = f", {instead} on another tier than their own" if instead else ""
+    return f"{live} of {len(reports)} cameras live, {decoded:.0f} frames/s decoded, {inferred:.1f} inferences/s{note}"
 
 
 def _cells(report: CameraReport, rates: Rates) -> list[str]:
@@ -77,7 +79,7 @@ def _cells(report: CameraReport, rates: Rates) -> list[str]:
     return [
         report.stream_id,
         f"[{style}]{report.state}[/{style}]",
-        report.tier.value,
+        f"[red]{report.tier}[/red] for {report.wanted}" if report.is_on_fallback else report.tier.value,
         f"{rates.decoded_fps:.1f}",
         f"{rates.inferred_fps:.1f}",
         *(f"{rates.skipped_fps[verdict]:.1f}" for verdict in _SHORT),

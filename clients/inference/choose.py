@@ -28,16 +28,23 @@ async def open_transport(
     """
     wanted = settings.triton.transport
     if wanted != "auto":
-        transport = _transport(wanted, settings, link, executor, window)
-        await transport.start()
-        return wanted, transport
-    shared = _transport("shm", settings, link, executor, window)
+        return wanted, await _started(_transport(wanted, settings, link, executor, window))
     try:
-        await shared.start()
+        shared = await _started(_transport("shm", settings, link, executor, window))
     except InferenceError as error:  # another host or another /dev/shm: the server cannot open what we named
         log.warning("frames travel by gRPC: the server does not take shared memory (%s)", error)
         return "grpc", _transport("grpc", settings, link, executor, window)
     return "shm", shared
+
+
+async def _started(transport: Transport) -> Transport:
+    """The transport, started; one that cannot start holds nothing back."""
+    try:
+        await transport.start()
+    except InferenceError:
+        await transport.close()
+        raise
+    return transport
 
 
 def _transport(name: TransportName, settings: Settings, link: TritonLink, executor: Executor, window: int) -> Transport:

@@ -37,10 +37,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class EngineCounts:
-    """Σ over all `*_engine` models: requests inferred, and executions (batches) they were inferred in."""
+    """Σ over all `*_engine` models: requests inferred, executions (batches) they were inferred in, `busy_ns` of these.
+
+    `queued` requests have waited `queue_ns` in all for an instance to take them.
+    """
 
     inferences: int
     executions: int
+    busy_ns: int = 0
+    queued: int = 0
+    queue_ns: int = 0
 
     def mean_batch_since(self, earlier: EngineCounts) -> float | None:
         """Mean batch between two readings of the same server start; None when nothing ran."""
@@ -114,6 +120,9 @@ class TritonLink:
         return EngineCounts(
             inferences=sum(int(model.inference_count) for model in engines),
             executions=sum(int(model.execution_count) for model in engines),
+            busy_ns=sum(int(batch.compute_infer.ns) for model in engines for batch in model.batch_stats),
+            queued=sum(int(model.inference_stats.queue.count) for model in engines),
+            queue_ns=sum(int(model.inference_stats.queue.ns) for model in engines),
         )
 
     async def register(self, name: str, key: str, size_bytes: int) -> None:

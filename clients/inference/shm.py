@@ -2,18 +2,19 @@
 
 One region per server start, cut into slots; a slot belongs to one request until the server has answered it, however
 long its caller was willing to wait. The region's name is removed as soon as the server has opened it: both sides
-keep their mapping, and nothing is left in /dev/shm even when both are killed.
+keep their mapping, and nothing is left in /dev/shm even when both are killed. What a client that was killed has left
+registered is given back by the next one that starts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import mmap
 import os
-import secrets
 from concurrent.futures import Executor
-from pathlib import Path
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,18 +22,21 @@ from tritonclient.grpc import InferInput
 
 from clients.errors import InferenceError, RequestTimeout, ServerUnavailable
 from clients.inference.flight import Flights
+from clients.inference.owner import SHARED_MEMORY, Owner, ownerless, remove_stale
 from clients.inference.server import TritonLink, small_inputs
 from clients.inference.transport import Request
 from clients.types import Canvas, Detections
 
-_FOLDER = Path("/dev/shm")
+_GRACE_S = 3.0  # at least so long after its death a client's requests may still be read by the server
+log = logging.getLogger(__name__)
 
 
 class Region:
     """`slots` canvases in one piece of shared memory, and which of them are free."""
 
-    def __init__(self, canvas: Canvas, slots: int) -> None:
-        self.name = f"y12f-{os.getpid()}-{secrets.token_hex(4)}"
+    def __init__(self, name: str, canvas: Canvas, slots: int) -> None:
+        """Raises OSError when there is no room for it."""
+        self.name = name
         self.slot_bytes = _whole_pages(canvas.nv12_shape[0] * canvas.nv12_shape[1])
         self.size_bytes = self.slot_bytes * slots
         self.lost = 0  # slots that a broken connection left in an unknown state
@@ -40,7 +44,7 @@ class Region:
         self.free: asyncio.Queue[int] = asyncio.Queue()
         for index in range(slots):
             self.free.put_nowait(index)
-        self._path = _FOLDER / self.name
+        self._path = SHARED_MEMORY / self.name
         descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         try:
             os.posix_fallocate(descriptor, 0, self.size_bytes)  # a full /dev/shm is an error now, not a SIGBUS later
@@ -81,6 +85,8 @@ class SharedMemoryTransport:
         self._executor = executor
         self._slots = slots
         self._flights = flights
+        self._owner: Owner | None = None
+        self._numbers = count()
         self._region: Region | None = None
         self._registered: list[str] = []
 
@@ -92,11 +98,14 @@ class SharedMemoryTransport:
         """
         if self._region is not None and not self._region.lost and self._region.name in await self._link.registered():
             return
+        if self._region is None:
+            await self._give_back_of_the_dead()
         try:
-            region = Region(self._canvas, self._slots)
+            self._owner = self._owner or Owner()
+            region = Region(f"{self._owner.name}-{next(self._numbers)}", self._canvas, self._slots)
         except OSError as error:
             size = self._slots * self._canvas.nv12_shape[0] * self._canvas.nv12_shape[1]
-            raise ServerUnavailable(f"{_FOLDER}: no room for {size / 1e6:.0f} MB: {error.strerror}") from error
+            raise ServerUnavailable(f"{SHARED_MEMORY}: no room for {size / 1e6:.0f} MB: {error.strerror}") from error
         try:
             await self._link.register(region.name, f"/{region.name}", region.size_bytes)
         finally:
@@ -123,6 +132,19 @@ class SharedMemoryTransport:
         while landed and self._registered:  # else a server that is alive may still be reading: it keeps the region
             with contextlib.suppress(InferenceError):  # a dead server has forgotten it already
                 await self._link.unregister(self._registered.pop())
+        if self._owner is not None:
+            self._owner.release()  # what is still registered is now nobody's, and the next client gives it back
+
+    async def _give_back_of_the_dead(self) -> None:
+        """Unregister the regions of clients that were killed, when none of their requests can be read any more."""
+        regions = ownerless(await self._link.registered())
+        if regions:
+            log.warning("%d regions of clients that live no more are given back to the server", len(regions))
+            await asyncio.sleep(max(_GRACE_S, self._flights.timeout_s + 1))
+        for name in regions:
+            with contextlib.suppress(InferenceError):  # another client was quicker
+                await self._link.unregister(name)
+        remove_stale()
 
     async def _send(self, region: Region, request: Request) -> Detections:
         slot = await region.lease(self._flights.timeout_s)

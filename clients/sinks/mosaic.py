@@ -2,7 +2,8 @@
 
 Runs at its own slow pace in its own thread. A tile shows the camera's newest *inferred* frame with what was found in
 it, so a box is where its object is, however long the answer took; until the first answer, the newest decoded frame. It
-costs the pipeline nothing but the processor time it takes.
+costs the pipeline nothing but the processor time it takes. Cameras may come and go: a video keeps the size it has
+begun with, and the tiles become as small as they must.
 """
 
 from __future__ import annotations
@@ -48,12 +49,23 @@ class View:
 class MosaicSink:
     """Draws until `close`. Either path may be None. `failures` counts pictures that could not be drawn or written."""
 
-    def __init__(self, views: Sequence[View], *, video: Path | None, image: Path | None, fps: float) -> None:
-        """Raises SinkError when the video cannot be created."""
+    def __init__(
+        self,
+        views: Callable[[], Sequence[View]],
+        *,
+        cameras: int,
+        video: Path | None,
+        image: Path | None,
+        fps: float,
+    ) -> None:
+        """`views` is asked for each picture, the grid is made for so many `cameras`.
+
+        Raises SinkError when the video cannot be created.
+        """
         self._views = views
         self._image = image
         self._fps = fps
-        self._grid = Grid.of(len(views))
+        self._grid = Grid.of(cameras)
         self._writer = None if video is None else _VideoWriter(video, self._grid.size_px, fps)
         self.failures = 0
         self._stop = threading.Event()
@@ -94,10 +106,12 @@ class MosaicSink:
                 raise SinkError(f"{self._image} cannot be written")
 
     def _draw(self) -> NDArray[np.uint8]:
-        picture = np.full((self._grid.size_px[1], self._grid.size_px[0], 3), _BACKGROUND, dtype=np.uint8)
-        for index, view in enumerate(self._views):
+        views, (width, height) = self._views(), self._grid.size_px
+        picture = np.full((height, width, 3), _BACKGROUND, dtype=np.uint8)
+        grid = self._grid if len(views) <= self._grid.places else Grid.within((width, height), len(views))
+        for index, view in enumerate(views):
             shown = view.shown()
-            tile = self._grid.tile(picture, index)
+            tile = grid.tile(picture, index)
             if shown is not None:
                 _draw_camera(tile, *shown, view.labels)
             _text(tile, view.stream_id, view.caption())
@@ -130,6 +144,18 @@ class Grid:
         rows = max(1, math.ceil(count / columns))
         width = max(96, min(640, _WIDTH_PX // columns // 16 * 16))
         return cls(columns, rows, (width, width * 9 // 16))
+
+    @classmethod
+    def within(cls, size_px: tuple[int, int], count: int) -> Grid:
+        """The grid for `count` cameras in a picture of this (width, height)."""
+        columns = max(1, math.ceil(math.sqrt(count)))
+        rows = max(1, math.ceil(count / columns))
+        return cls(columns, rows, (size_px[0] // columns, size_px[1] // rows))
+
+    @property
+    def places(self) -> int:
+        """Cameras that fit in."""
+        return self.columns * self.rows
 
     @property
     def size_px(self) -> tuple[int, int]:

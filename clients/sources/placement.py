@@ -85,7 +85,7 @@ class NvdecPlan:
             return sum(self._taken.values())
 
 
-CPU_ONLY = "no NVDEC was planned for"
+CPU_ONLY = "no NVDEC was planned, since nobody asked for it"
 
 
 def cpu_only() -> NvdecPlan:

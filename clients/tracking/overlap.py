@@ -37,3 +37,13 @@ def _shared_and_union(a: Boxes, b: Boxes) -> tuple[NDArray[np.float32], NDArray[
     area_a, area_b = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (a, b))
     union = np.maximum(np.add.outer(area_a, area_b) - shared, _LEAST_AREA_PX)
     return shared, union
+
+
+def pairwise_iou(a: Boxes, b: Boxes) -> NDArray[np.float32]:
+    """FP32 (n,) in 0..1: each of boxes (n, 4) with its own of boxes (n, 4)."""
+    width = np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0])
+    height = np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1])
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    area_a, area_b = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (a, b))
+    overlap: NDArray[np.float32] = shared / np.maximum(area_a + area_b - shared, _LEAST_AREA_PX)
+    return overlap

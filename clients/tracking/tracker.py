@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from clients.tracking.motion import Index, Motion, MotionRules, born, corrected, moved
-from clients.tracking.overlap import generalised_iou, iou
+from clients.tracking.overlap import generalised_iou, iou, pairwise_iou
 from clients.types import Detections
 
 Ids = NDArray[np.int64]
@@ -91,9 +91,13 @@ class Tracker:
         self._rules = rules or TrackerRules()
         self._tracks = _no_tracks(self._rules)
         self._next_id = 1
+        self.wrong = 0.0
 
     def update(self, detections: Detections, time_s: float) -> Ids:
         """Take over the detections of time `time_s` and return their ids, INT64 (n,), in their order.
+
+        `wrong` is then how many boxes it has corrected: 1 for each object that came or went, 1 - IoU for each that was
+        somewhere else than predicted.
 
         0 is no id (yet): a second box of an object, or one that has to be seen again. Time that runs backwards (a
         camera's clock jumped, a file began anew) starts all tracks over.
@@ -101,7 +105,9 @@ class Tracker:
         predicted = self._alive(time_s) if time_s >= self._tracks.time_s else _no_tracks(self._rules)
         old, new = self._match(predicted, detections)
         found = np.concatenate((new, self._births(detections, new)))
-        seen = self._seen(predicted.only(old), detections, found, time_s)
+        matched = predicted.only(old)
+        self.wrong = self._corrections(predicted, matched, detections.xyxy[new], len(found) - len(new))
+        seen = self._seen(matched, detections, found, time_s)
         is_unseen = np.ones(len(predicted), dtype=bool)
         is_unseen[old] = False
         self._tracks = self._bounded(_with_unseen(seen, predicted.only(is_unseen)))
@@ -172,6 +178,12 @@ class Tracker:
             np.full(len(found), time_s),
             np.ones(len(found), dtype=bool),
         )
+
+    @staticmethod
+    def _corrections(predicted: Tracks, matched: Tracks, xyxy: NDArray[np.float32], births: int) -> float:
+        moved_on = float(np.sum(1 - pairwise_iou(matched.xyxy, xyxy)))
+        gone = int(np.count_nonzero(predicted.is_fresh)) - int(np.count_nonzero(matched.is_fresh))
+        return moved_on + births + gone
 
     def _bounded(self, tracks: Tracks) -> Tracks:
         if len(tracks) <= self._rules.max_tracks:

@@ -1,0 +1,52 @@
+"""What a run in virtual time has shown, as one JSON object."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from clients.audit import merged
+from clients.types import Tier, Verdict
+from loadtest.simulation.run import Simulation
+
+
+def report(simulation: Simulation) -> dict[str, Any]:
+    """Plain values, rounded, so that two equal runs print equal bytes."""
+    told, card = simulation.scenario, simulation.card
+    cameras = list(simulation.cameras.values())
+    streaming, plain = simulation.judge.scores()
+    camera_s = told.cameras * told.seconds
+    verdicts: Counter[Verdict] = Counter()
+    frames = 0
+    for one in cameras:
+        decoded, counted = one.camera.counts()
+        frames += decoded
+        verdicts += counted
+    audit = merged([one.audit.report() for one in cameras])
+    inferences = sum(simulation.answered.values())
+    return {
+        "streaming_ap": round(streaming.map50_95, 3),
+        "streaming_ap50": round(streaming.map50, 3),
+        "ap": round(plain.map50_95, 3),
+        "ap50": round(plain.map50, 3),
+        "gpu_ms_per_camera_s": round(card.busy_ms / camera_s, 4),
+        "inferences_per_camera_s": round(inferences / camera_s, 4),
+        "mean_batch": round(card.inferences / card.batches, 3) if card.batches else None,
+        "age_ms": simulation.ages.summary(),
+        "jain": round(jain([len(one.inferred_at) for one in cameras]), 4),
+        "tier_share": {
+            tier.value: round(simulation.answered[tier] / inferences, 4) if inferences else 0.0
+            for tier in Tier
+            if tier in simulation.tiers
+        },
+        "skip_share": round(1 - inferences / frames, 4) if frames else None,
+        "skipped": {verdict.value: verdicts[verdict] for verdict in Verdict if verdict is not Verdict.INFERRED},
+        "miss_rate": audit.as_json()["miss_rate"],
+        "audit": audit.as_json(),
+    }
+
+
+def jain(shares: list[int]) -> float:
+    """1 when all have the same, 1 / n when one has all. Source: Jain, Chiu, Hawe, DEC-TR-301, 1984."""
+    squares = sum(share * share for share in shares)
+    return sum(shares) ** 2 / (len(shares) * squares) if squares else 1.0

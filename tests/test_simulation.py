@@ -1,0 +1,215 @@
+"""The fleet in virtual time: repeatable, lossless, and no better than its card."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic_city import city, recording
+
+from clients.audit import AuditRules
+from clients.types import Tier, Verdict
+from loadtest.profile import read_profile
+from loadtest.recordings import Recording
+from loadtest.simulate import STAND_INS
+from loadtest.simulation.card import TierTiming, VirtualCard, timings
+from loadtest.simulation.clock import VirtualClock
+from loadtest.simulation.report import jain, report
+from loadtest.simulation.run import Scenario, Simulation
+from loadtest.simulation.verdict import Judge
+
+T4 = timings(read_profile(ROOT / "loadtest" / "gpus" / "t4.json"))
+N_ONLY = {Tier.N: T4[Tier.N]}
+CITY = city()
+
+
+def simulated(
+    found: list[Recording] | None = None, tiers: dict[Tier, TierTiming] | None = None, **told: Any
+) -> Simulation:
+    scenario = Scenario(**{"cameras": 6, "seconds": 12, "judge_every": 2} | told)
+    simulation = Simulation(scenario, found or CITY, tiers or N_ONLY, Judge(scenario.judge_every))
+    simulation.run()
+    return simulation
+
+
+def answers(**told: Any) -> dict[str, Any]:
+    return report(simulated(**told))
+
+
+def test_the_same_run_prints_the_same_bytes() -> None:
+    """In two processes whose hashes differ."""
+    outputs = []
+    for seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, ROOT / "tests" / "synthetic_city.py"],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        outputs.append(done.stdout)
+    assert outputs[0] == outputs[1]
+    assert set(json.loads(outputs[0])) >= {
+        "streaming_ap",
+        "ap",
+        "gpu_ms_per_camera_s",
+        "age_ms",
+        "jain",
+        "tier_share",
+        "skip_share",
+        "miss_rate",
+    }
+
+
+@pytest.mark.parametrize("told", [{}, {"policy": "budget"}, {"similarity": None}, {"window": 1}], ids=str)
+def test_no_frame_is_lost(told: dict[str, Any]) -> None:
+    """Every decoded frame has ended in one way, waits, or is in flight."""
+    for one in simulated(**told).cameras.values():
+        decoded, verdicts = one.camera.counts()
+        assert decoded == 240
+        assert 0 <= decoded - verdicts.total() <= 2
+
+
+def test_a_perfect_detector_on_every_frame_is_perfect() -> None:
+    """Where nothing is late that was inferred itself, plain precision is 100 %."""
+    told = answers(similarity=None, demand_fps=60.0, cameras=3, overhead_ms=1, canvases=dict.fromkeys(Tier, "960x576"))
+    assert told["inferences_per_camera_s"] == pytest.approx(20, rel=0.01)
+    assert told["ap"] == pytest.approx(100, abs=0.1)
+
+
+def test_what_is_late_costs_streaming_precision_only() -> None:
+    """At four inferences a second, a wait of 120 ms: the same frames are inferred, and their boxes come too late."""
+    quick, slow = (answers(similarity=None, demand_fps=4.0, cameras=3, overhead_ms=ms) for ms in (1, 120))
+    assert slow["ap"] == pytest.approx(quick["ap"], abs=1)
+    assert slow["streaming_ap"] < quick["streaming_ap"] - 3
+    assert slow["age_ms"]["p50"] > quick["age_ms"]["p50"] + 100
+
+
+def test_boxes_that_are_held_are_worse_than_boxes_that_are_predicted() -> None:
+    """At three inferences a second, on the street where things move."""
+    moving = [recording("calm", objects=5, speed_px_s=60, seed=5)]
+    few = {"similarity": None, "demand_fps": 3.0, "cameras": 1, "found": moving}
+    assert answers(**few)["streaming_ap"] > answers(tracks=False, **few)["streaming_ap"] + 2
+
+
+def test_a_budget_is_kept_and_spent_where_things_move() -> None:
+    """At equal card time the busy camera gets more, the still one less, and precision is higher than by equal rates."""
+    told = {
+        "demand_fps": 20.0,
+        "policy": "fixed",
+        "capacity_ms_per_s": 8.0,
+        "seconds": 20,
+        "cameras": 3,
+        "similarity": None,
+    }
+    even, by_need = simulated(by_need=False, **told), simulated(**told)
+    assert by_need.card.busy_ms <= even.card.busy_ms * 1.05
+    rates = [len(one.inferred_at) for one in by_need.cameras.values()]
+    assert rates[0] < rates[1] < rates[2]
+    assert report(by_need)["streaming_ap"] > report(even)["streaming_ap"] + 1
+    assert jain(rates) < report(even)["jain"]
+
+
+def test_a_stronger_tier_is_bought_where_it_is_worth_it() -> None:
+    """With room for it, the camera whose small objects only the strongest tier sees gets it; the still one does not."""
+    told = simulated(tiers=T4, policy="budget", canvases=STAND_INS, demand_fps=5.0, capacity_ms_per_s=100.0, cameras=3)
+    still, _, busy = told.cameras.values()
+    assert still.tier is Tier.N
+    assert busy.tier is not Tier.N
+    assert report(told)["tier_share"]["yolo12n"] < 1
+
+
+def test_the_audit_finds_what_the_gate_misses() -> None:
+    """A gate that sees nothing misses much: the audit's interval holds the rate over all skipped frames."""
+    blind = {"similarity": 1e-6, "max_skip_s": 2.0, "demand_fps": 20.0, "cameras": 3, "seconds": 60}
+    everything = simulated(audit=AuditRules(share=1.0), **blind)
+    sample = simulated(audit=AuditRules(share=0.1), **blind)
+    told = report(sample)["audit"]
+    assert told["frames"] > 100
+    low, high = told["interval_95"]
+    population = sample.population()
+    assert low <= population <= high
+    assert population > 0.1
+    assert report(everything)["skipped"]["similar"] == 0
+
+
+def test_a_card_works_on_one_batch_at_a_time() -> None:
+    """Two tiers that are asked together take the sum of their times."""
+    clock = VirtualClock()
+    card = VirtualCard(clock, T4)
+    done: list[tuple[str, float]] = []
+    for tier in (Tier.X, Tier.N):
+        card.send(tier, lambda tier=tier: done.append((tier.value, clock.now_ns / 1e6)))
+    clock.run(1_000_000_000)
+    x_ms, n_ms = T4[Tier.X].latency_ms(1), T4[Tier.N].latency_ms(1)
+    assert [name for name, _ in done] == ["yolo12x", "yolo12n"]
+    assert done[0][1] == pytest.approx(2 + x_ms)
+    assert done[1][1] == pytest.approx(2 + x_ms + n_ms)
+    assert card.busy_ms == pytest.approx(x_ms + n_ms)
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrivals=st.lists(st.integers(0, 60_000), min_size=1, max_size=60))
+def test_batchers_answer_all_in_order_and_in_time(arrivals: list[int]) -> None:
+    """Microseconds of arrival: each is answered once, first come first served, in batches no larger than allowed."""
+    clock = VirtualClock()
+    card = VirtualCard(clock, N_ONLY)
+    order: list[int] = []
+
+    def arrive(number: int) -> Callable[[], None]:
+        return lambda: card.send(Tier.N, lambda: order.append(number))
+
+    for number, at_us in enumerate(sorted(arrivals)):
+        clock.at(at_us * 1000, arrive(number))
+    clock.run(10_000_000_000)
+    assert order == list(range(len(arrivals)))
+    assert card.inferences == len(arrivals)
+    assert card.inferences / card.batches <= N_ONLY[Tier.N].largest
+    assert card.waiting == 0
+
+
+def test_a_preferred_size_leaves_at_once_and_three_wait_for_company() -> None:
+    """Eight leave as soon as they are there; fewer than any preferred size leave after the longest wait."""
+    for count, batches, first_ms in ((16, 2, 0.0), (3, 1, 2.0), (20, 3, 0.0)):
+        clock = VirtualClock()
+        card = VirtualCard(clock, N_ONLY)
+        done: list[float] = []
+        for _ in range(count):
+            card.send(Tier.N, lambda clock=clock, done=done: done.append(clock.now_ns / 1e6))
+        clock.run(1_000_000_000)
+        assert card.batches == batches
+        assert done[0] == pytest.approx(first_ms + N_ONLY[Tier.N].latency_ms(min(8, count)))
+
+
+def test_time_does_not_run_backwards() -> None:
+    """What is planned for the past is an error; what is planned for the same moment happens in order."""
+    clock = VirtualClock()
+    seen: list[str] = []
+    clock.at(5, lambda: seen.append("a"))
+    clock.at(5, lambda: seen.append("b"))
+    clock.run(10)
+    assert seen == ["a", "b"]
+    with pytest.raises(ValueError, match="9 ns has passed, it is 10 ns"):
+        clock.at(9, lambda: None)
+
+
+def test_verdicts_are_counted_by_kind() -> None:
+    """The still camera is skipped as similar, never the one where everything moves."""
+    still, _, busy = simulated(cameras=3).cameras.values()
+    assert still.camera.counts()[1][Verdict.SIMILAR] > 50
+    assert busy.camera.counts()[1][Verdict.SIMILAR] == 0
+
+
+@pytest.mark.parametrize("wrong", [{"cameras": 0}, {"seconds": 0}, {"demand_fps": -1}, {"judge_every": 0}], ids=str)
+def test_an_impossible_scenario_is_refused(wrong: dict[str, Any]) -> None:
+    """Nobody, no time, no rate."""
+    with pytest.raises(ValueError, match="must be positive"):
+        Scenario(**wrong)
