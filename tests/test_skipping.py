@@ -33,6 +33,7 @@ CLIPS = {
     "h264, pyramid, mp4": ("libx264", "mp4", QUICK | {"bf": "3", "b-pyramid": "normal"}, True),
     "h264, two B-frames, start codes": ("libx264", "ts", QUICK | {"bf": "2"}, True),
     "h264, slices, start codes": ("libx264", "ts", QUICK | {"bf": "2", "x264-params": "slices=4:aud=1"}, True),
+    "h264, interlaced": ("libx264", "mp4", QUICK | {"bf": "2", "x264-params": "tff=1:b-adapt=0"}, False),
     "h264, no B-frames": ("libx264", "mp4", QUICK | {"bf": "0"}, False),
     "h265, B-frames, mp4": ("libx265", "mp4", {"preset": "ultrafast", "x265-params": "bframes=2:log-level=none"}, True),
     "h265, layers, mp4": (

@@ -28,6 +28,7 @@ from clients.types import Canvas, DecodeOn
 _MAX_BAD_PACKETS = 100  # in a row, before the camera is given up
 _MAX_BAD_ON_CUDA = 25  # in a row, before the CPU takes over
 _UNTIMED = ("h264", "hevc")  # raw streams: without times cuvid's frames could not be told apart
+_PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive; the halves of an interlaced picture belong together
 log = logging.getLogger(__name__)
 
 
@@ -154,7 +155,9 @@ class Decoder:
         self._stream = stream
         self._engine = engine
         self._decoding = decoding
-        self._units = Units(stream.codec_context.name, stream.codec_context.extradata)
+        context = stream.codec_context
+        self._units = Units(context.name, context.extradata)
+        self._is_progressive = context.field_order in _PROGRESSIVE
         self._bad_packets = 0
 
     @property
@@ -194,7 +197,7 @@ class Decoder:
 
     def _is_left_out(self, packet: av.Packet[VideoStream], arrival_ns: int) -> bool:
         skipping = self._decoding.skipping
-        if skipping is None:
+        if skipping is None or not self._is_progressive:
             return False
         is_needed = packet.is_keyframe or self._units.is_needed(memoryview(packet))
         return skipping.skips(is_needed, self._decoding.granted(), arrival_ns)
