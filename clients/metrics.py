@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from clients.config import Monitoring
 from clients.errors import ConfigError
+from clients.governor import REASONS
 from clients.pipeline import Pipeline
 from clients.sources.connection import CameraState
 from clients.sources.decoder import Skip
@@ -41,6 +42,8 @@ class FleetCollector(Collector):
         yield from _frames(reports)
         yield from _connections(reports)
         yield self._ages(reports)
+        yield from _audits(reports)
+        yield from self._budget()
         yield from self._turns()
 
     def _ages(self, reports: Sequence[CameraReport]) -> Metric:
@@ -49,6 +52,28 @@ class FleetCollector(Collector):
         for report in reports:
             _add(ages, [report.stream_id], report.ages)
         return ages
+
+    def _budget(self) -> Iterator[Metric]:
+        """Nothing before the first decision, or without a governor."""
+        decision = self._pipeline.decision
+        if decision is None:
+            return
+        orders = decision.orders
+        budget = "GPU-milliseconds per second that the governor allows to be spent."
+        yield GaugeMetricFamily("y12_budget_ms_per_second", budget, value=orders.budget_ms_per_s)
+        scale = "0..1: what is left of the cameras' highest rates."
+        yield GaugeMetricFamily("y12_rate_scale", scale, value=orders.rate_scale)
+        slowness = "How many times as long as their data sheet says the engines take."
+        yield GaugeMetricFamily("y12_engine_slowness", slowness, value=decision.slowness)
+        reasons = GaugeMetricFamily("y12_governor", "1 for why the orders are what they are.", labels=["reason"])
+        for reason in REASONS:
+            reasons.add_metric([reason], int(reason == orders.reason))
+        yield reasons
+        paces = GaugeMetricFamily("y12_pace", "Inferences per second that the camera may have.", labels=["camera"])
+        for stream_id, pace in decision.paces.items():
+            if stream_id in self._pipeline.lanes:
+                paces.add_metric([stream_id], pace)
+        yield paces
 
     def _turns(self) -> Iterator[Metric]:
         pipeline = self._pipeline
@@ -130,6 +155,21 @@ def _frames(reports: Sequence[CameraReport]) -> Iterator[Metric]:
         fallbacks.add_metric(name, report.fallbacks)
         objects.add_metric(name, report.objects)
     yield from (decoded, frames, inferences, fallbacks, objects)
+
+
+def _audits(reports: Sequence[CameraReport]) -> Iterator[Metric]:
+    audited = CounterMetricFamily(
+        "y12_audited_frames", "Skipped frames that were inferred to see what was missed.", labels=["camera"]
+    )
+    missed = CounterMetricFamily(
+        "y12_audited_frames_missed",
+        "Of them, those that showed an object which the user did not see.",
+        labels=["camera"],
+    )
+    for report in reports:
+        audited.add_metric([report.stream_id], report.audit.frames)
+        missed.add_metric([report.stream_id], report.audit.missed)
+    yield from (audited, missed)
 
 
 def _connections(reports: Sequence[CameraReport]) -> Iterator[Metric]:

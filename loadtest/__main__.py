@@ -12,6 +12,8 @@ from typing import Any
 
 from clients.arguments import seconds
 from clients.errors import FleetError
+from loadtest.fidelity import add_fidelity
+from loadtest.savings_command import add_savings
 from loadtest.simulate import add_simulate
 
 
@@ -102,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     neighbours.add_argument("--beside", action="append", metavar="KIND", help="a kind of camera; all without it")
     neighbours.set_defaults(command=_neighbours)
     add_simulate(commands)
+    add_savings(commands)
+    add_fidelity(commands)
     return parser
 
 

@@ -7,14 +7,17 @@ import urllib.request
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import moving_square, write_clip
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from clients.config import Monitoring
+from clients.control import Decision
 from clients.errors import ConfigError, ModelError
 from clients.gate import GateRules
+from clients.governor import Orders
 from clients.inference.memory import MemoryTransport
 from clients.inference.transport import Request
 from clients.lane import Lane
@@ -23,7 +26,7 @@ from clients.pipeline import Pipeline
 from clients.shares import TierLimits
 from clients.sources.connection import CameraState
 from clients.sources.decoder import Skip
-from clients.statistics import Histogram
+from clients.statistics import CameraReport, Histogram
 from clients.types import Detections, StreamSpec, Tier, Verdict
 
 pytestmark = pytest.mark.anyio
@@ -53,6 +56,26 @@ def value(metrics: dict[str, Metric], name: str, sample: str = "", **labels: str
     return found[0]
 
 
+def assert_packets_agree(metrics: dict[str, Metric], report: CameraReport) -> None:
+    """Packets, those left out by reason, and the device that decodes are those of the report, and add up."""
+    assert value(metrics, "y12_packets", "y12_packets_total", camera=report.stream_id) == report.packets
+    devices = {
+        s.labels["device"]: s.value
+        for s in metrics["y12_camera_decoder"].samples
+        if s.labels["camera"] == report.stream_id
+    }
+    assert devices == {"cpu": int(report.stream_id != "lost"), "cuda": 0}
+    assert (report.decoder_reason is None) is (report.stream_id == "lost")
+    for reason in Skip:
+        told = value(
+            metrics, "y12_packets_skipped", "y12_packets_skipped_total", camera=report.stream_id, reason=reason.value
+        )
+        assert told == report.packets_skipped[reason.value]
+    held_back = value(metrics, "y12_packets_held_back", "y12_packets_held_back_total", camera=report.stream_id)
+    assert held_back == report.packets_held_back == 0
+    assert report.packets == report.decoded + sum(report.packets_skipped.values())
+
+
 async def test_a_scrape_agrees_with_the_cameras(tmp_path: Path, port: int) -> None:
     """Frames by verdict, inferences, ages, states and failures are those of the cameras' own reports."""
     clip = write_clip(tmp_path / "clip.mp4", moving_square(25))
@@ -76,25 +99,15 @@ async def test_a_scrape_agrees_with_the_cameras(tmp_path: Path, port: int) -> No
     limits = {Tier.N: TierLimits(1.0, 64), Tier.X: TierLimits(7.0, 6)}
     pipeline = Pipeline(lanes, MemoryTransport(answer), [], window=4, limits=limits, server_ready=ready)
     with served_metrics(Monitoring(metrics_port=port), pipeline, lambda: {"jsonl": 5}):
+        assert "y12_budget_ms_per_second" not in scraped(port), "nothing was decided yet"
         await pipeline.run()
+        pipeline.obey(Decision(Orders(3, 640.0, 0.8, "age"), 2.5, {}, {"a": 4.0, "gone": 1.0}))
+        lanes[0].audit.judged(Detections.empty(), Detections.from_rows(np.array([[0, 0, 9, 9, 0.9, 1]], np.float32)))
         metrics = scraped(port)
     for lane in lanes:
         report, camera = lane.report(), lane.spec.stream_id
         assert value(metrics, "y12_frames_decoded", "y12_frames_decoded_total", camera=camera) == report.decoded
-        assert value(metrics, "y12_packets", "y12_packets_total", camera=camera) == report.packets
-        devices = {
-            s.labels["device"]: s.value for s in metrics["y12_camera_decoder"].samples if s.labels["camera"] == camera
-        }
-        assert devices == {"cpu": int(camera != "lost"), "cuda": 0}
-        assert (report.decoder_reason is None) is (camera == "lost")
-        for reason in Skip:
-            told = value(
-                metrics, "y12_packets_skipped", "y12_packets_skipped_total", camera=camera, reason=reason.value
-            )
-            assert told == report.packets_skipped[reason.value]
-        held_back = value(metrics, "y12_packets_held_back", "y12_packets_held_back_total", camera=camera)
-        assert held_back == report.packets_held_back == 0
-        assert report.packets == report.decoded + sum(report.packets_skipped.values())
+        assert_packets_agree(metrics, report)
         for verdict in Verdict:
             told = value(metrics, "y12_frames", "y12_frames_total", camera=camera, verdict=verdict.value)
             assert told == report.verdicts.get(verdict, 0)
@@ -120,6 +133,13 @@ async def test_a_scrape_agrees_with_the_cameras(tmp_path: Path, port: int) -> No
     assert value(metrics, "y12_window") == pipeline.shares.window
     assert {s.labels["tier"]: s.value for s in metrics["y12_in_flight"].samples} == {"yolo12n": 0, "yolo12x": 0}
     assert value(metrics, "y12_server_up") == 1
+    for name, told in (("y12_budget_ms_per_second", 640), ("y12_rate_scale", 0.8), ("y12_engine_slowness", 2.5)):
+        assert value(metrics, name) == told
+    assert [s.labels["reason"] for s in metrics["y12_governor"].samples if s.value] == ["age"]
+    assert {s.labels["camera"]: s.value for s in metrics["y12_pace"].samples} == {"a": 4.0}
+    for name in ("y12_audited_frames", "y12_audited_frames_missed"):
+        assert value(metrics, name, f"{name}_total", camera="a") == 1
+        assert value(metrics, name, f"{name}_total", camera="b") == 0
 
 
 async def test_labels_are_bounded(tmp_path: Path, port: int) -> None:
@@ -139,7 +159,8 @@ async def test_labels_are_bounded(tmp_path: Path, port: int) -> None:
 
     counts = [series(cameras) for cameras in (1, 2, 3)]
     per_camera = counts[1] - counts[0]
-    assert per_camera == counts[2] - counts[1] <= 2 * len(CameraState) + len(Verdict) + len(BUCKETS_S) + len(Skip) + 12
+    most = 2 * len(CameraState) + len(Verdict) + len(BUCKETS_S) + len(Skip) + 14
+    assert per_camera == counts[2] - counts[1] <= most
 
 
 async def test_a_port_in_use_is_one_clear_error(port: int) -> None:

@@ -32,6 +32,8 @@ def report(simulation: Simulation) -> dict[str, Any]:
         "gpu_ms_per_camera_s": round(card.busy_ms / camera_s, 4),
         "inferences_per_camera_s": round(inferences / camera_s, 4),
         "mean_batch": round(card.inferences / card.batches, 3) if card.batches else None,
+        "in_time_per_camera_s": round(simulation.in_time / camera_s, 4),
+        "in_time_share": round(simulation.in_time / inferences, 4) if inferences else None,
         "age_ms": simulation.ages.summary(),
         "jain": round(jain([len(one.inferred_at) for one in cameras]), 4),
         "tier_share": {

@@ -57,6 +57,8 @@ class Scenario:
     audit: AuditRules = field(default_factory=AuditRules)
     overhead_ms: float = 4.0
     judge_every: int = 5
+    deadline_ms: float = 200.0
+    slow: tuple[float, float, float] = (0.0, 0.0, 1.0)  # from, to (s), and how many times as slow the card is then
     canvases: Mapping[Tier, str] = field(default_factory=lambda: dict.fromkeys(Tier, "640x384"))
 
     def __post_init__(self) -> None:
@@ -87,6 +89,7 @@ class Simulation:
         self.tiers = tuple(tiers)
         self._population = self._population_missed = 0
         self.answered: Counter[Tier] = Counter()
+        self.in_time = 0
         self.judge = judge
         self.cameras = {one.name: one for one in _cameras(scenario, recordings)}
         self.control = self._control(tiers)
@@ -99,6 +102,10 @@ class Simulation:
             self.scheduler.add(one.name, weight=1.0, now_ns=0, tier=one.tier)
             first_ns = place * _SECOND_NS // (len(self.cameras) * one.recording.fps)  # cameras are not in step
             self.clock.at(first_ns, partial(self._captured, one, 0, first_ns, end_ns))
+        start_s, end_s, slowness = self.scenario.slow
+        if slowness != 1:
+            self.clock.at(round(start_s * _SECOND_NS), partial(self._slow_down, slowness))
+            self.clock.at(round(end_s * _SECOND_NS), partial(self._slow_down, 1.0))
         if self.control is not None:
             self._look()
         self.clock.run(end_ns)
@@ -128,6 +135,9 @@ class Simulation:
         for one in self.cameras.values():
             control.add(one.name, Member(1.0, min(told.demand_fps, one.recording.fps)))
         return control
+
+    def _slow_down(self, slowness: float) -> None:
+        self.card.slowness = slowness
 
     def _look(self) -> None:
         """What the live client does every `look_s`: read, decide, obey."""
@@ -196,6 +206,7 @@ class Simulation:
         age_ms = frame.age_ms(self.clock.now_ns)
         self.ages.add(age_ms)
         self.answered[tier] += 1
+        self.in_time += age_ms <= self.scenario.deadline_ms
         if audited:
             one.audit.judged(one.now_shown(frame.media_time_s), found)
         self.judge.answered(one, frame, found)
