@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 from clients.arguments import seconds
-from clients.check import unreachable
+from clients.check import look_at
 from clients.config import load_settings
 from clients.errors import ConfigError, FleetError
 from clients.fleet import run_fleet
+from clients.nvdec import nvdec_plan
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 log = logging.getLogger("clients")
@@ -57,11 +58,13 @@ def _run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     settings = load_settings(options.config)
     streams = settings.streams()
-    problems = unreachable(streams)
-    for stream_id, problem in problems.items():
-        log.error("camera %s: %s", stream_id, problem)
-    found = {"cameras": len(streams), "unreachable": list(problems), "tiers": settings.tiers}
-    print(json.dumps({"config": str(options.config), "valid": True, **found}))
+    cameras = look_at(streams, nvdec_plan(settings), settings.canvas)
+    problems = [stream_id for stream_id, seen in cameras.items() if seen.problem is not None]
+    for stream_id, seen in cameras.items():
+        log.log(logging.ERROR if seen.problem else logging.INFO, "camera %s: %s", stream_id, seen.problem or seen)
+    found = {"cameras": len(streams), "unreachable": problems, "tiers": settings.tiers}
+    per_camera = {stream_id: seen.as_json() for stream_id, seen in cameras.items()}
+    print(json.dumps({"config": str(options.config), "valid": True, **found, "per_camera": per_camera}))
     return FAILED if problems else OK
 
 

@@ -34,6 +34,7 @@ class Camera:
         self._newest: Frame | None = None
         self._verdicts: Counter[Verdict] = Counter()
         self._decoded = 0
+        self.granted = 0  # turns so far
 
     def offer(self, frame: Frame, now_ns: int) -> bool:
         """A new frame is decoded. True when the empty slot has been filled: the camera now waits for a turn."""
@@ -63,6 +64,7 @@ class Camera:
                 self._verdicts[Verdict.STALE] += 1
                 return None
             self._gate.granted(frame.picture.thumbnail, frame.captured_ns)
+            self.granted += 1
             self.took_audit = self._is_audit
             return frame
 

@@ -1,4 +1,4 @@
-"""Whether the cameras of a configuration can be reached: files are looked for, live ones asked for one picture."""
+"""What the cameras of a configuration send, and whether they can be reached: each is asked for one picture."""
 
 from __future__ import annotations
 
@@ -6,50 +6,87 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
 
 from clients.errors import SourceError
 from clients.sources.address import Address, address_of
-from clients.sources.file import live_timing
+from clients.sources.decoder import Decoding
+from clients.sources.file import FileSource, live_timing
 from clients.sources.live import LiveSource
-from clients.types import StreamSpec
+from clients.sources.placement import NvdecPlan, Placement
+from clients.sources.stream import StreamFacts
+from clients.types import Canvas, StreamSpec
 
 
-def unreachable(streams: Sequence[StreamSpec]) -> dict[str, str]:
-    """What is wrong with each camera that cannot be reached, by its id; the addresses in it are fit to be shown.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is known of a camera: what is wrong with it, fit to be shown, or what it sends and where it is decoded."""
 
-    All live cameras are asked at the same time, each for as long as its own timeouts allow, so it takes no longer
-    than the slowest. Raises ConfigError for a source that cannot be one.
+    problem: str | None
+    facts: StreamFacts | None = None
+    placement: Placement | None = None
+
+    def __str__(self) -> str:
+        if self.facts is None or self.placement is None:
+            return self.problem or "nothing is known of it"
+        return f"{self.facts}; decoded on {self.placement.device}: {self.placement.reason}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; what is not known is left out."""
+        told: dict[str, Any] = {} if self.problem is None else {"problem": self.problem}
+        if self.facts is not None:
+            told |= self.facts.as_json()
+        if self.placement is not None:
+            told |= {"decoder": self.placement.device, "decoder_reason": self.placement.reason}
+        return told
+
+
+def look_at(streams: Sequence[StreamSpec], nvdec: NvdecPlan, canvas: Canvas) -> dict[str, Seen]:
+    """Ask every camera for a picture, as a run would; what is known of each, by its id.
+
+    All are asked at the same time, live ones for as long as their own timeouts allow, so it takes no longer than the
+    slowest. Raises ConfigError for a source that cannot be one.
     """
-    addresses = {spec.stream_id: address_of(spec) for spec in streams}
-    problems = {name: f"{address}: no such file" for name, address in addresses.items() if not _is_there(address)}
-    stop = threading.Event()
-    answers: dict[str, str | None] = {}
-    asked = [(spec, addresses[spec.stream_id]) for spec in streams if addresses[spec.stream_id].is_live]
-    threads = [threading.Thread(target=_ask, args=(*one, stop, answers), daemon=True) for one in asked]
+    asked = [(spec, address_of(spec)) for spec in streams]
+    stop, answers = threading.Event(), dict[str, Seen]()
+    threads = [threading.Thread(target=_ask, args=(*one, nvdec, canvas, stop, answers), daemon=True) for one in asked]
     for thread in threads:
         thread.start()
-    deadline_s = time.monotonic() + max((s.live.open_timeout_s + s.live.read_timeout_s for s, _ in asked), default=0)
+    deadline_s = time.monotonic() + max((s.live.open_timeout_s + s.live.read_timeout_s for s in streams), default=0)
     for thread in threads:
         thread.join(max(0.0, deadline_s - time.monotonic()))
     stop.set()
-    for spec, address in asked:
-        problem = answers.get(spec.stream_id, f"{address}: no picture in time")
-        if problem is not None:
-            problems[spec.stream_id] = problem
-    return problems
+    found = dict(answers)
+    return {
+        spec.stream_id: found.get(spec.stream_id, Seen(f"{address}: no picture in time")) for spec, address in asked
+    }
 
 
-def _is_there(address: Address) -> bool:
-    return address.is_live or any(path.is_file() for path in address.files())
-
-
-def _ask(spec: StreamSpec, address: Address, stop: threading.Event, answers: dict[str, str | None]) -> None:
-    """Leaves None in `answers` for a camera that shows a picture, else what is wrong; nothing when it hangs."""
-    source = LiveSource(spec.stream_id, address, spec.live)
+def _ask(
+    spec: StreamSpec,
+    address: Address,
+    nvdec: NvdecPlan,
+    canvas: Canvas,
+    stop: threading.Event,
+    answers: dict[str, Seen],
+) -> None:
+    """Leaves an answer, but for a camera that hangs."""
+    decoding = Decoding(spec.stream_id, wish=spec.decode, plan=nvdec, canvas=canvas)
     try:
-        with closing(source.frames(live_timing(stop.wait))) as frames:
+        with closing(_source(spec, address, decoding).frames(live_timing(stop.wait))) as frames:
             found = next(frames, None)
         if found is not None or not stop.is_set():
-            answers[spec.stream_id] = f"{address}: ends without a picture" if found is None else None
+            problem = f"{address}: ends without a picture" if found is None else None
+            answers[spec.stream_id] = Seen(problem, decoding.facts, decoding.placement)
     except SourceError as error:
-        answers[spec.stream_id] = str(error).removeprefix(f"camera {spec.stream_id}: ")
+        answers[spec.stream_id] = Seen(str(error).removeprefix(f"camera {spec.stream_id}: "), decoding.facts)
+
+
+def _source(spec: StreamSpec, address: Address, decoding: Decoding) -> FileSource | LiveSource:
+    if address.is_live:
+        return LiveSource(spec.stream_id, address, spec.live, decoding)
+    files = address.files()
+    if not files:
+        raise SourceError(f"camera {spec.stream_id}: {address}: no file has such a name")
+    return FileSource(spec.stream_id, files, decoding=decoding)

@@ -1,7 +1,7 @@
 """The one configuration file: read once, checked whole, every complaint a line that names its key.
 
-`system`, `model`, `optimization` and `monitoring` are the article's sections and keep its spelling; `triton`,
-`cameras` and `sinks` are ours, as is every key whose description does not say otherwise.
+`system`, `model`, `optimization` and `monitoring` are the article's sections and keep its spelling; `sources`,
+`triton`, `cameras` and `sinks` are ours, as is every key whose description does not say otherwise.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from pydantic import (
 
 from clients.errors import ConfigError
 from clients.sources.address import address_of
-from clients.types import Canvas, LiveOptions, StreamSpec, Thresholds, Tier, parse_tier
+from clients.sources.tls import problem_of
+from clients.types import Canvas, DecodeOn, LiveOptions, StreamSpec, Thresholds, Tier, TlsOptions, parse_tier
 
 TransportName = Literal["auto", "shm", "grpc", "jpeg"]
 Runtime = Literal["openvino", "tensorrt"]
@@ -115,6 +116,23 @@ class Optimization(_Section):
         return int(width), int(height)
 
 
+class Sources(_Section):
+    """How cameras are read and decoded. The capacities are a T4's: about 1 000 and 2 000 pictures of 1080p a second."""
+
+    decode: DecodeOn = Field(
+        "auto", description="Where H.264 and H.265 are decoded; auto is the GPU while it has room."
+    )
+    nvdec_h264_mpixels_per_s: float = Field(2070, gt=0, description="What the GPU decodes of H.264, in all cameras.")
+    nvdec_hevc_mpixels_per_s: float = Field(4150, gt=0, description="What the GPU decodes of H.265, in all cameras.")
+    nvdec_limit: float = Field(0.8, gt=0, le=1, description="auto fills the GPU's decoders up to this share.")
+    max_fps: float = Field(120, ge=1, le=1000, description="A live camera that sends more pictures a second waits.")
+    tls_verify: bool = Field(True, description="Verify the certificates of rtsps and https cameras.")
+    tls_ca: Path | None = Field(None, description="PEM file of those who vouch for cameras; empty is the system's.")
+    skip_not_needed: bool = Field(
+        True, description="Leave pictures that no other one needs undecoded while a camera is inferred rarely."
+    )
+
+
 class Monitoring(_Section):
     """What is watched."""
 
@@ -166,6 +184,9 @@ class Camera(_Section):
     confidence: float | None = Field(None, ge=0, le=1, description="Least score; model.confidence.")
     iou: float | None = Field(None, ge=0, le=1, description="Largest overlap; model.iou.")
     loop: bool = Field(False, description="Start a file again when it ends.")
+    tls_verify: bool | None = Field(None, description="Verify its certificate; sources.tls_verify.")
+    tls_ca: Path | None = Field(None, description="PEM file of those who vouch for it; sources.tls_ca.")
+    decode: DecodeOn | None = Field(None, description="Where this camera is decoded; sources.decode.")
     transport: Literal["tcp", "udp"] = Field("tcp", description="What RTSP carries the pictures over.")
     open_timeout_s: float = Field(10, gt=0, le=300, description="How long a live camera may take to answer.")
     read_timeout_s: float = Field(10, gt=0, le=300, description="How long a live camera may be silent.")
@@ -197,6 +218,7 @@ class Settings(_Section):
     system: System = System()
     model: Model = Model()
     optimization: Optimization = Optimization()
+    sources: Sources = Sources()
     monitoring: Monitoring = Monitoring()
     triton: Triton = Triton()
     cameras: tuple[Camera, ...] = Field((), description="The cameras, at least one to run.")
@@ -258,8 +280,20 @@ class Settings(_Section):
                 iou=self.model.iou if camera.iou is None else camera.iou,
             ),
             loop=camera.loop,
-            live=LiveOptions(camera.transport, camera.open_timeout_s, camera.read_timeout_s),
+            live=self._live(camera),
+            skip_not_needed=self.sources.skip_not_needed,
+            decode=self.sources.decode if camera.decode is None else camera.decode,
         )
+
+    def _live(self, camera: Camera) -> LiveOptions:
+        sources = self.sources
+        ca = sources.tls_ca if camera.tls_ca is None else camera.tls_ca
+        problem = None if ca is None else problem_of(ca)
+        if problem is not None:
+            raise ConfigError(f"camera {camera.id}: tls_ca: {problem}")
+        verify = sources.tls_verify if camera.tls_verify is None else camera.tls_verify
+        tls = TlsOptions(verify, ca)
+        return LiveOptions(camera.transport, camera.open_timeout_s, camera.read_timeout_s, tls, sources.max_fps)
 
 
 def load_settings(path: Path) -> Settings:
@@ -364,6 +398,7 @@ def _known_keys(path: tuple[int | str, ...]) -> list[str]:
         "system": System,
         "model": Model,
         "optimization": Optimization,
+        "sources": Sources,
         "monitoring": Monitoring,
         "triton": Triton,
         "cameras": Camera,

@@ -30,6 +30,7 @@ from clients.inference.choose import open_transport
 from clients.inference.server import EngineCounts, TritonLink
 from clients.lane import Lane, gate_rules
 from clients.metrics import served_metrics
+from clients.nvdec import nvdec_plan
 from clients.pipeline import Pipeline
 from clients.reload import follow
 from clients.result import Result
@@ -82,6 +83,7 @@ class Fleet:
         """Raises ConfigError when the cameras of the settings cannot be used."""
         self.settings = settings
         self._first = settings.streams(may_be_empty=True)
+        self._nvdec = nvdec_plan(settings)
         self._ids: set[str] = set()  # those that are being removed included
         self._wanted: dict[str, Tier] = {}  # what each camera's configuration resolves to
         self._removed = Totals()
@@ -258,7 +260,8 @@ class Fleet:
             log.warning("camera %s: %s is not served; it uses %s", spec.stream_id, spec.tier, tier)
         audit = AuditRules(share=settings.optimization.audit_share)
         emit, canvas = settings.sinks.emit, settings.canvas
-        return Lane(spec, gate_rules(settings, spec), tier, emit, canvas=canvas, audit=audit)
+        rules = gate_rules(settings, spec)
+        return Lane(spec, rules, tier, emit, canvas=canvas, audit=audit, nvdec=self._nvdec)
 
     def _views(self) -> list[View]:
         running = self._running

@@ -13,13 +13,16 @@ from clients.audit import Audit, AuditRules
 from clients.camera import Camera
 from clients.config import Emit, Settings
 from clients.control import SceneReader
+from clients.errors import ConfigError
 from clients.gate import Gate, GateRules, relative
 from clients.reader import Reader
 from clients.result import Result
 from clients.scene import Scene
 from clients.sources.connection import CameraState
+from clients.sources.decoder import Decoding
 from clients.sources.frame import Frame
 from clients.sources.letterbox import letterbox
+from clients.sources.placement import NvdecPlan, cpu_only
 from clients.statistics import CameraReport, Histogram
 from clients.tracking.between import visible
 from clients.tracking.tracker import Tracker
@@ -40,11 +43,16 @@ class Lane:
         *,
         canvas: Canvas | None = None,
         audit: AuditRules | None = None,
+        nvdec: NvdecPlan | None = None,
     ) -> None:
         """`tier` is what serves it now; `wanted` is what it is to have, at first `spec.tier`, which may be missing.
 
-        Raises ConfigError for an impossible source.
+        `nvdec` is what the decoder goes by; without it, it is the CPU's. Raises ConfigError for an impossible source,
+        and where CUDA is insisted on and there is none.
         """
+        nvdec = nvdec or cpu_only()
+        if spec.decode == "cuda" and nvdec.problem is not None:
+            raise ConfigError(f"camera {spec.stream_id}: decode: cuda is asked for, but {nvdec.problem}")
         self.spec = spec
         self.tier = tier
         self.wanted = self.asked = spec.tier  # asked: what was wanted when the last turn was granted
@@ -66,7 +74,17 @@ class Lane:
         self._last_answer_ns: int | None = None
         self._ended_ns: int | None = None
         self._on_waiting: Callable[[], None] = lambda: None
-        self._reader = Reader(spec, self._offer)
+        may_skip = spec.skip_not_needed and not self._emits_all  # who wants all frames gets all
+        decoding = Decoding(
+            spec.stream_id,
+            min_fps=spec.min_fps,
+            may_skip=may_skip,
+            granted=lambda: self.camera.granted,
+            wish=spec.decode,
+            plan=nvdec,
+            canvas=self._canvas,
+        )
+        self._reader = Reader(spec, self._offer, decoding)
 
     def start(self, on_waiting: Callable[[], None], on_end: Callable[[], None]) -> None:
         """Begin to decode. The thread calls `on_waiting` when a frame wants a turn, `on_end` when it is done."""
@@ -171,9 +189,13 @@ class Lane:
             gap_s,
             states={state.value: times for state, times in connection.entered.items()},
             last_problem=connection.reason or None,
-            packets_skipped=connection.skipped,
             wanted=self.spec.tier if self._is_replaced else self.asked,
             fallbacks=self.fallbacks,
+            decoder=None if connection.placement is None else connection.placement.device,
+            decoder_reason=None if connection.placement is None else connection.placement.reason,
+            packets=connection.packets,
+            packets_held_back=connection.held_back,
+            packets_skipped={reason.value: packets for reason, packets in connection.skipped.items()},
             audit=self.audit.report(),
             inferred=dict(self.inferred),
             is_down=connection.is_down,

@@ -21,6 +21,7 @@ from clients.errors import ConfigError
 from clients.governor import REASONS
 from clients.pipeline import Pipeline
 from clients.sources.connection import CameraState
+from clients.sources.decoder import Skip
 from clients.statistics import CameraReport, Histogram
 from clients.types import Verdict
 
@@ -177,14 +178,26 @@ def _connections(reports: Sequence[CameraReport]) -> Iterator[Metric]:
         "y12_camera_transitions", "Times that the camera entered a state.", labels=["camera", "state"]
     )
     skipped = CounterMetricFamily(
-        "y12_packets_skipped", "Packets that were not decoded, because the decoder lagged.", labels=["camera"]
+        "y12_packets_skipped", "Packets that were not decoded, by reason.", labels=["camera", "reason"]
+    )
+    decoder = GaugeMetricFamily(
+        "y12_camera_decoder", "1 for the device that decodes the camera.", labels=["camera", "device"]
+    )
+    packets = CounterMetricFamily("y12_packets", "Video packets that came.", labels=["camera"])
+    held_back = CounterMetricFamily(
+        "y12_packets_held_back", "Packets that waited, because the camera sends too much.", labels=["camera"]
     )
     for report in reports:
         for one in CameraState:
             state.add_metric([report.stream_id, one.value], int(report.state == one.value))
             entered.add_metric([report.stream_id, one.value], report.states.get(one.value, 0))
-        skipped.add_metric([report.stream_id], report.packets_skipped)
-    yield from (state, entered, skipped)
+        for device in ("cpu", "cuda"):
+            decoder.add_metric([report.stream_id, device], int(report.decoder == device))
+        packets.add_metric([report.stream_id], report.packets)
+        held_back.add_metric([report.stream_id], report.packets_held_back)
+        for reason in Skip:
+            skipped.add_metric([report.stream_id, reason.value], report.packets_skipped.get(reason.value, 0))
+    yield from (state, entered, decoder, packets, held_back, skipped)
 
 
 def _add(family: HistogramMetricFamily, labels: Sequence[str], times: Histogram) -> None:

@@ -19,9 +19,11 @@ from pathlib import Path
 from clients.errors import SourceError, SourceUnusable
 from clients.sources.address import address_of
 from clients.sources.connection import CameraState, Connection, Transition
+from clients.sources.decoder import Decoding, Skip
 from clients.sources.file import FileSource, live_timing
 from clients.sources.frame import Frame
 from clients.sources.live import LiveSource
+from clients.sources.placement import Placement
 from clients.types import StreamSpec
 
 _LEVELS = {
@@ -36,13 +38,17 @@ log = logging.getLogger(__name__)
 class ConnectionReport:
     """What a camera's connection has been through: its state, how often it entered each one, the last reason.
 
-    `skipped` counts packets that were not decoded, because the decoder lagged behind its camera.
+    `packets` counts the camera's packets, `held_back` those that waited because it sends too much, `skipped` those that
+    were not decoded, by reason. `placement` is where it is decoded and why there, None before it was opened.
     """
 
     state: CameraState
     entered: dict[CameraState, int]
     reason: str
-    skipped: int
+    packets: int
+    held_back: int
+    skipped: dict[Skip, int]
+    placement: Placement | None
 
     @property
     def is_down(self) -> bool:
@@ -54,11 +60,14 @@ class ConnectionReport:
 class Reader:
     """The source of one camera in a thread of its own."""
 
-    def __init__(self, spec: StreamSpec, on_frame: Callable[[Frame], None]) -> None:
+    def __init__(self, spec: StreamSpec, on_frame: Callable[[Frame], None], decoding: Decoding | None = None) -> None:
         """Raises ConfigError for a source that names no kind of source or a variable that is not set."""
         self._spec = spec
         self._address = address_of(spec)
-        self._live = LiveSource(spec.stream_id, self._address, spec.live) if self._address.is_live else None
+        self._decoding = decoding or Decoding()
+        self._live = (
+            LiveSource(spec.stream_id, self._address, spec.live, self._decoding) if self._address.is_live else None
+        )
         self._on_frame = on_frame
         silence_s = spec.live.read_timeout_s / 2 if self._address.is_live else float("inf")
         self._connection = Connection(silence_s)
@@ -97,9 +106,12 @@ class Reader:
     def report(self) -> ConnectionReport:
         """The connection's numbers so far."""
         with self._lock:
-            connection = self._connection
-            skipped = 0 if self._live is None else self._live.skipped
-            return ConnectionReport(connection.state, dict(connection.entered), connection.reason, skipped)
+            connection, tally = self._connection, self._decoding.tally
+            entered, skipped = dict(connection.entered), dict(tally.skipped)
+            placement = self._decoding.placement
+            return ConnectionReport(
+                connection.state, entered, connection.reason, tally.packets, tally.held_back, skipped, placement
+            )
 
     def _run(self, on_end: Callable[[], None]) -> None:
         try:
@@ -108,11 +120,13 @@ class Reader:
             else:
                 self._read_live(self._live)
         finally:
+            self._decoding.end()
             on_end()
 
     def _read_files(self) -> None:
         try:
-            self._read(FileSource(self._spec.stream_id, self._files(), loop=self._spec.loop))
+            spec = self._spec
+            self._read(FileSource(spec.stream_id, self._files(), loop=spec.loop, decoding=self._decoding))
         except Exception as error:  # a defect in one camera's path must not take the others down, nor pass silently
             reason = self._reason(error)
             self._tell(lambda connection: connection.failed(reason))

@@ -67,9 +67,10 @@ SKIPPED = tuple(verdict for verdict in Verdict if verdict is not Verdict.INFERRE
 class CameraReport:
     """One camera's share of the summary. `states` counts how often each state was entered.
 
-    `packets_skipped` were not decoded, because the decoder lagged behind a live camera. `tier` serves it now, `wanted`
-    is what it was to have; `fallbacks` counts inferences by another one because that is missing or fails, `inferred`
-    all by tier. `is_down`: it has failed, or was lost and has not come back.
+    `packets_skipped` of its `packets` were not decoded, counted by reason (`Skip`); `decoder` is cpu or cuda, and why,
+    None before the camera was opened. `tier` serves it now, `wanted` is what it was to have; `fallbacks` counts
+    inferences by another one because that is missing or fails, `inferred` all by tier. `is_down`: it has failed, or was
+    lost and has not come back.
     """
 
     stream_id: str
@@ -82,7 +83,11 @@ class CameraReport:
     longest_gap_s: float | None
     states: dict[str, int] = field(default_factory=dict)
     last_problem: str | None = None
-    packets_skipped: int = 0
+    decoder: str | None = None
+    decoder_reason: str | None = None
+    packets: int = 0
+    packets_held_back: int = 0
+    packets_skipped: dict[str, int] = field(default_factory=dict)
     wanted: Tier | None = None
     fallbacks: int = 0
     inferred: Mapping[Tier, int] = field(default_factory=dict)
@@ -103,6 +108,10 @@ class CameraReport:
             "last_problem": self.last_problem,
             "tier": self.tier.value,
             "fallbacks": self.fallbacks,
+            "decoder": self.decoder,
+            "decoder_reason": self.decoder_reason,
+            "packets": self.packets,
+            "packets_held_back": self.packets_held_back,
             "packets_skipped": self.packets_skipped,
             "frames_decoded": self.decoded,
             "frames_skipped": {verdict.value: self.verdicts.get(verdict, 0) for verdict in SKIPPED},

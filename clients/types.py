@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+DecodeOn = Literal["auto", "cpu", "cuda"]
 _CANVAS_TEXT = re.compile(r"(\d+)x(\d+)")
 _CANVAS_STEP_PX = 32  # YOLO12's largest stride
 _STREAM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -140,12 +142,26 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """Whether a camera's certificate is verified, and the PEM file of those who vouch for it; None is the system's."""
+
+    verify: bool = True
+    ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LiveOptions:
-    """How a live camera is opened: RTSP's transport, and how long to wait for an answer and for the next packet."""
+    """How a live camera is opened and read.
+
+    RTSP's transport, how long to wait for an answer and for the next packet, whose certificates are trusted, and how
+    many pictures a second are taken from it at most.
+    """
 
     transport: Literal["tcp", "udp"] = "tcp"
     open_timeout_s: float = 10.0
     read_timeout_s: float = 10.0
+    tls: TlsOptions = TlsOptions()
+    most_fps: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +170,8 @@ class StreamSpec:
 
     `source` is what was written, `${NAME}` and passwords included, so it is never printed. `max_fps` bounds how often
     it is inferred, `min_fps` is kept before others get more than theirs, `weight` is its share when there is too little
-    for all, `max_age_ms` how old a frame may be when its turn comes.
+    for all, `max_age_ms` how old a frame may be when its turn comes. `skip_not_needed` lets pictures that no other
+    picture needs go undecoded while the camera is inferred rarely, `decode` says where the others are decoded.
     """
 
     stream_id: str
@@ -167,6 +184,8 @@ class StreamSpec:
     thresholds: Thresholds = Thresholds()
     loop: bool = False
     live: LiveOptions = LiveOptions()
+    skip_not_needed: bool = True
+    decode: DecodeOn = "auto"
 
     def __post_init__(self) -> None:
         if _STREAM_ID.fullmatch(self.stream_id) is None:

@@ -53,6 +53,19 @@ def _fifty(options: argparse.Namespace) -> dict[str, Any]:
     return run(asked, clips, profile)
 
 
+def _decode(options: argparse.Namespace) -> dict[str, Any]:
+    from loadtest.decoding import measure
+
+    return measure(options.clips)
+
+
+def _neighbours(options: argparse.Namespace) -> dict[str, Any]:
+    from loadtest.neighbours import KINDS, Neighbours, measure
+
+    asked = Neighbours(options.clip, options.cameras, options.seconds, options.demand, options.rounds)
+    return measure(asked, options.beside or KINDS)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m loadtest", description="Load the fleet, or a card that is emulated."
@@ -73,6 +86,23 @@ def _parser() -> argparse.ArgumentParser:
     fifty.add_argument("--transport", default="auto", choices=("auto", "shm", "grpc"), help="default %(default)s")
     fifty.add_argument("--out", type=Path, default=Path("out/fifty"), metavar="DIR", help="default %(default)s")
     fifty.set_defaults(command=_fifty)
+    text = "CPU of decoding, with every picture and without those that no other one needs"
+    decode = commands.add_parser("decode", help=text, description=text)
+    decode.add_argument("clips", type=Path, nargs="+", metavar="CLIP")
+    decode.set_defaults(command=_decode)
+    text = "what one bad camera of each kind costs the good ones: their rate, the age of their results, CPU"
+    neighbours = commands.add_parser("neighbours", help=text, description=text)
+    neighbours.add_argument("clip", type=Path, metavar="CLIP", help="what the good cameras show, looped")
+    neighbours.add_argument("--cameras", type=int, default=8, metavar="N", help="good cameras (default %(default)s)")
+    neighbours.add_argument(
+        "--seconds", type=seconds, default=8.0, metavar="S", help="of each run (default %(default)s)"
+    )
+    neighbours.add_argument(
+        "--demand", type=float, default=10.0, metavar="FPS", help="inferences per camera (default %(default)s)"
+    )
+    neighbours.add_argument("--rounds", type=int, default=2, metavar="N", help="of all runs (default %(default)s)")
+    neighbours.add_argument("--beside", action="append", metavar="KIND", help="a kind of camera; all without it")
+    neighbours.set_defaults(command=_neighbours)
     add_simulate(commands)
     add_savings(commands)
     add_fidelity(commands)

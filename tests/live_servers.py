@@ -7,7 +7,9 @@ no test waits for one.
 from __future__ import annotations
 
 import itertools
+import random
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import av
 import cv2
+import trustme
 from conftest import ROOT, moving_square, write_clip
 
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -72,6 +75,40 @@ def tcp_server(behave: Behaviour) -> Iterator[int]:
             thread.join()
 
 
+@contextmanager
+def tls_server(certificate: trustme.LeafCert, port: int) -> Iterator[int]:
+    """TLS in front of a plain server on the loopback, any protocol; yields its port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+
+    def behave(connection: socket.socket, stop: threading.Event) -> None:
+        with (
+            suppress(ssl.SSLError),
+            context.wrap_socket(connection, server_side=True) as outside,
+            socket.create_connection(("127.0.0.1", port)) as inside,
+        ):
+            ways = [threading.Thread(target=pump, args=way) for way in ((outside, inside), (inside, outside))]
+            for way in ways:
+                way.start()
+            stop.wait()
+            for one in (outside, inside):
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+            for way in ways:
+                way.join()
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        for one in (source, target):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    with tcp_server(behave) as own_port:
+        yield own_port
+
+
 def hangs(connection: socket.socket, stop: threading.Event) -> None:
     """Completes the handshake, reads nothing and says nothing."""
     stop.wait()
@@ -120,6 +157,29 @@ def mjpeg(parts: Sequence[bytes], *, then: Behaviour | None = None) -> Behaviour
             send_jpegs(connection, stop, parts)
 
     return behave
+
+
+def floods(parts: Sequence[bytes]) -> Behaviour:
+    """A camera that sends `parts` as multipart JPEG as fast as they are taken."""
+    part_of = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n"
+    round_of_them = b"".join(part_of % (len(part), part) for part in parts)
+
+    def behave(connection: socket.socket, stop: threading.Event) -> None:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n")
+        connection.settimeout(0.1)
+        while not stop.is_set():
+            send_some(connection, stop, round_of_them)
+
+    return behave
+
+
+def send_some(connection: socket.socket, stop: threading.Event, data: bytes) -> None:
+    """All of it, however slowly it is taken; to be stopped meanwhile."""
+    left = memoryview(data)
+    while left and not stop.is_set():
+        with suppress(TimeoutError):
+            left = left[connection.send(left) :]
 
 
 def send_jpegs(connection: socket.socket, stop: threading.Event, parts: Sequence[bytes]) -> None:
@@ -195,52 +255,62 @@ def http_server(answer: Callable[[str], bytes]) -> Iterator[int]:
         thread.join()
 
 
+class UdpWire:
+    """What a muxer writes to: whole TS packets, seven a datagram; every so many are spoilt by `spoil`."""
+
+    def __init__(self, port: int, damage_every: int, spoil: Callable[[bytes], bytes]) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._port, self._every, self._spoil = port, damage_every, spoil
+        self._left, self._sent = b"", 0
+
+    def write(self, data: bytes) -> int:
+        self._left += bytes(data)
+        while len(self._left) >= 1316:
+            datagram, self._left = self._left[:1316], self._left[1316:]
+            self._sent += 1
+            if self._every and self._sent % self._every == 0:
+                datagram = self._spoil(datagram)
+            with suppress(OSError):
+                self.socket.sendto(datagram, ("127.0.0.1", self._port))
+        return len(data)
+
+
+def blanked(datagram: bytes) -> bytes:
+    """Most of it is zeros."""
+    return datagram[:300] + bytes(900) + datagram[1200:]
+
+
+def flipped(datagram: bytes) -> bytes:
+    """Eight bits of it are others; which, follows from its contents."""
+    chance, data = random.Random(datagram), bytearray(datagram)
+    for _ in range(8):
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    return bytes(data)
+
+
 @contextmanager
 def udp_camera(
-    *, damage_every: int = 0, codecs: Sequence[str] = ("libx264",), change: threading.Event | None = None
+    *,
+    damage_every: int = 0,
+    spoil: Callable[[bytes], bytes] = blanked,
+    phases: Sequence[tuple[str, float]] = (("libx264", 0.0),),
+    changes: Sequence[threading.Event] = (),
 ) -> Iterator[int]:
-    """MPEG-TS over UDP at 25 fps to the port that it yields; every so many datagrams one is overwritten with noise.
+    """MPEG-TS over UDP at 25 fps to the port that it yields; every so many datagrams one is spoilt.
 
-    The first of `codecs` is sent until `change` is set, then the second.
+    Of `phases`, codec and time on the camera's clock in seconds, the first is sent until the first of `changes` is set,
+    and so on; the last is sent until the end.
     """
-    stop, change = threading.Event(), change or threading.Event()
+    stop = threading.Event()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
 
-    class Wire:
-        """What the muxer writes to: whole TS packets, seven a datagram."""
-
-        def __init__(self) -> None:
-            self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self.left, self.sent = b"", 0
-
-        def write(self, data: bytes) -> int:
-            self.left += bytes(data)
-            while len(self.left) >= 1316:
-                datagram, self.left = self.left[:1316], self.left[1316:]
-                self.sent += 1
-                if damage_every and self.sent % damage_every == 0:
-                    datagram = datagram[:300] + bytes(900) + datagram[1200:]
-                with suppress(OSError):
-                    self.socket.sendto(datagram, ("127.0.0.1", port))
-            return len(data)
-
     def send() -> None:
-        wire, pictures = Wire(), moving_square(100)
+        wire = UdpWire(port, damage_every, spoil)
         with wire.socket:
-            for codec in codecs:
-                with av.open(wire, "w", format="mpegts", options={"flush_packets": "1"}) as container:
-                    stream = container.add_stream(codec, rate=25)
-                    stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
-                    options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "10"} if codec == "libx264" else {}
-                    stream.codec_context.options = options | {"g": "12"}
-                    for index in itertools.count():
-                        if stop.wait(FRAME_S) or (codec != codecs[-1] and change.is_set()):
-                            break
-                        frame = av.VideoFrame.from_ndarray(pictures[index % 100], format="rgb24")
-                        frame.pts, frame.time_base = index, Fraction(1, 25)
-                        container.mux(stream.encode(frame))
+            for (codec, clock_s), change in zip(phases, [*changes, stop], strict=True):
+                send_phase(wire, codec, clock_s, lambda change=change: change.is_set() or stop.wait(FRAME_S))
 
     thread = threading.Thread(target=send)
     thread.start()
@@ -249,3 +319,19 @@ def udp_camera(
     finally:
         stop.set()
         thread.join()
+
+
+def send_phase(wire: UdpWire, codec: str, clock_s: float, is_over: Callable[[], bool]) -> None:
+    """Pictures of the moving square from `clock_s` on, until it is over; asking takes a picture's time."""
+    pictures = moving_square(100)
+    with av.open(wire, "w", format="mpegts", options={"flush_packets": "1"}) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
+        options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "10"} if codec == "libx264" else {}
+        stream.codec_context.options = options | {"g": "12"}
+        for index in itertools.count():
+            if is_over():
+                return
+            frame = av.VideoFrame.from_ndarray(pictures[index % 100], format="rgb24")
+            frame.pts, frame.time_base = index + round(25 * clock_s), Fraction(1, 25)
+            container.mux(stream.encode(frame))

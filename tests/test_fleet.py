@@ -254,7 +254,7 @@ def test_check_tells_good_from_bad(tmp_path: Path) -> None:
 
 def test_check_asks_live_cameras_together_and_names_the_unreachable(tmp_path: Path) -> None:
     """Good and bad ones side by side: only the bad are named, with the reason and without their passwords."""
-    clip = write_clip(tmp_path / "clip.mp4", moving_square(25))
+    clip = write_clip(tmp_path / "clip.mp4", moving_square(25), tags=(1, 2))
     with rtsp_server(f"a={clip}") as port, tcp_server(hangs) as hung:
         sources = {
             "good": f"rtsp://127.0.0.1:{port}/a",
@@ -271,6 +271,13 @@ def test_check_asks_live_cameras_together_and_names_the_unreachable(tmp_path: Pa
     for words in (("hung", "no answer within 2 s"), ("refused", "Connection refused"), ("nowhere", "404")):
         one_clear_line(process, *words)
     assert "hunter22" not in process.stdout + process.stderr
+    told = json.loads(process.stdout)["per_camera"]
+    for name in ("good", "file"):
+        expected = {"codec": "h264", "width": 320, "height": 192, "fps": 25.0, "colour": "BT.709 full"}
+        assert told[name].items() >= expected.items()
+        assert told[name]["decoder"] in ("cpu", "cuda")
+        assert f"INFO camera {name}: h264 320x192, 25 fps, BT.709 full; decoded on " in process.stderr
+    assert "refused" in told["refused"]["problem"]
 
 
 def test_live_cameras_and_a_real_triton(tmp_path: Path, triton: TritonServer) -> None:

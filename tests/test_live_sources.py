@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
 from conftest import moving_square, write_clip
+from live_fleet import QUICK, running, two_clips
 from live_servers import (
     closes,
     drips,
@@ -32,107 +31,19 @@ from live_servers import (
 )
 
 from clients.errors import SourceError
-from clients.gate import GateRules
-from clients.inference.memory import MemoryTransport
-from clients.inference.transport import Request
-from clients.lane import Lane
-from clients.pipeline import Pipeline
-from clients.result import Result
-from clients.shares import TierLimits
 from clients.sources.address import Address
+from clients.sources.decoder import Decoding, Skip
 from clients.sources.file import Timing, live_timing
 from clients.sources.live import LiveSource
-from clients.types import Detections, LiveOptions, StreamSpec, Tier, Verdict
+from clients.types import LiveOptions
 
 pytestmark = pytest.mark.anyio
-QUICK = LiveOptions(open_timeout_s=0.5, read_timeout_s=1.0)
-NEVER_LOST = {"connecting": 1, "live": 1}
-
-
-class Fleet:
-    """A running pipeline on the in-memory twin, and what each camera's requests and results were."""
-
-    def __init__(self, sources: dict[str, str], live: LiveOptions, others: dict[str, LiveOptions]) -> None:
-        rules = GateRules(min_interval_s=0.02, max_age_ms=2000, similarity_threshold=None)
-        self.lanes = {
-            name: Lane(StreamSpec(name, source, loop=True, live=others.get(name, live)), rules, Tier.N)
-            for name, source in sources.items()
-        }
-        self.results: dict[str, list[Result]] = {name: [] for name in sources}
-        self.sizes: dict[str, set[tuple[int, int]]] = {name: set() for name in sources}
-        self.pipeline = Pipeline(
-            list(self.lanes.values()),
-            MemoryTransport(self._answer),
-            [self],
-            window=8,
-            limits={Tier.N: TierLimits(1.0, 64)},
-            server_ready=self._ready,
-        )
-
-    def write(self, result: Result) -> None:
-        """It is a sink."""
-        self.results[result.stream_id].append(result)
-
-    def entered(self, name: str, state: str) -> int:
-        """How often a camera entered a state."""
-        return self.lanes[name].report().states.get(state, 0)
-
-    def problem(self, name: str) -> str:
-        """A camera's last problem."""
-        return self.lanes[name].report().last_problem or ""
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Until it holds; a test's own time limit ends what never does."""
-        while not condition():
-            await asyncio.sleep(0.02)
-
-    async def until_others_go_on(self, *others: str, results: int = 25) -> None:
-        """Until each of these has been inferred so many times more."""
-        before = {name: len(self.results[name]) for name in others}
-        await self.until(lambda: all(len(self.results[name]) >= before[name] + results for name in others))
-
-    def assert_undisturbed(self, *names: str) -> None:
-        """These cameras went live once and stayed so, every result in order, nothing failed."""
-        for name in names:
-            report = self.lanes[name].report()
-            assert report.states == NEVER_LOST, f"{name}: {report.last_problem}"
-            assert report.verdicts.get(Verdict.FAILED, 0) == 0
-            order = [result.frame_index for result in self.results[name]]
-            assert order == sorted(set(order))
-            times = [result.media_time_s for result in self.results[name]]
-            assert times == sorted(set(times))
-
-    def _answer(self, request: Request) -> Detections:
-        self.sizes[request.stream_id].add(request.picture.size_px)
-        return Detections.empty()
-
-    async def _ready(self) -> bool:
-        return True
-
-
-@asynccontextmanager
-async def running(sources: dict[str, str], live: LiveOptions = QUICK, **others: LiveOptions) -> AsyncIterator[Fleet]:
-    """The fleet while the test looks at it; it must end within the test's patience, and account for each frame."""
-    fleet = Fleet(sources, live, others)
-    run = asyncio.create_task(fleet.pipeline.run())
-    try:
-        yield fleet
-    finally:
-        fleet.pipeline.stop()
-        await asyncio.wait_for(run, 20)
-    for lane in fleet.lanes.values():
-        decoded, verdicts = lane.camera.counts()
-        assert decoded == verdicts.total()
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Three seconds of H.264 in two sizes."""
-    folder = tmp_path_factory.mktemp("clips")
-    options = {"preset": "ultrafast", "crf": "20", "g": "25"}
-    small = write_clip(folder / "small.mp4", moving_square(75), options=options)
-    large = write_clip(folder / "large.mp4", moving_square(50, width=640, height=384), options=options)
-    return small, large
+    return two_clips(tmp_path_factory.mktemp("clips"))
 
 
 async def test_every_kind_side_by_side(clips: tuple[Path, Path], tmp_path: Path) -> None:
@@ -267,7 +178,7 @@ async def test_damage_on_the_wire_costs_frames_only(clips: tuple[Path, Path]) ->
 async def test_a_change_of_codec_is_followed(clips: tuple[Path, Path]) -> None:
     """The stream goes on in another codec: the camera is lost, connected again and seen as before."""
     change = threading.Event()
-    with udp_camera(codecs=("libx264", "mpeg2video"), change=change) as port:
+    with udp_camera(phases=(("libx264", 0), ("mpeg2video", 0)), changes=(change,)) as port:
         async with running({"cam": f"udp://127.0.0.1:{port}", "file": str(clips[0])}, QUICK) as fleet:
             await fleet.until_others_go_on("cam")
             change.set()
@@ -320,21 +231,22 @@ async def test_a_camera_that_hangs_does_not_hold_the_end_up(clips: tuple[Path, P
 def test_a_decoder_that_lags_skips_instead_of_growing_old(clips: tuple[Path, Path]) -> None:
     """Five frames a second where 25 come: their age shows it, and packets are skipped up to a key frame and counted."""
     with rtsp_server(f"a={clips[0]}") as port:
-        source = live_source(f"rtsp://127.0.0.1:{port}/a", LiveOptions())
+        decoding = Decoding()
+        source = live_source(f"rtsp://127.0.0.1:{port}/a", LiveOptions(), decoding)
         stop = threading.Event()
         oldest_ms = 0.0
         for frame in source.frames(live_timing(stop.wait)):
             oldest_ms = max(oldest_ms, frame.age_ms(time.monotonic_ns()))
-            if source.skipped:
+            if decoding.tally.skipped[Skip.LATE]:
                 stop.set()
             time.sleep(0.2)  # this is the slow decoder
     assert oldest_ms > 500, "the lag must show"
-    assert source.skipped > 10, "up to the next key frame, not one by one"
+    assert decoding.tally.skipped[Skip.LATE] > 10, "up to the next key frame, not one by one"
 
 
-def live_source(url: str, options: LiveOptions = QUICK) -> LiveSource:
+def live_source(url: str, options: LiveOptions = QUICK, decoding: Decoding | None = None) -> LiveSource:
     """A source without a fleet around it."""
-    return LiveSource("cam", Address.parse(url, {}), options)
+    return LiveSource("cam", Address.parse(url, {}), options, decoding)
 
 
 def test_pictures_that_cannot_be_decoded_are_given_up() -> None:

@@ -25,7 +25,8 @@ from clients.metrics import BUCKETS_S, served_metrics
 from clients.pipeline import Pipeline
 from clients.shares import TierLimits
 from clients.sources.connection import CameraState
-from clients.statistics import Histogram
+from clients.sources.decoder import Skip
+from clients.statistics import CameraReport, Histogram
 from clients.types import Detections, StreamSpec, Tier, Verdict
 
 pytestmark = pytest.mark.anyio
@@ -53,6 +54,26 @@ def value(metrics: dict[str, Metric], name: str, sample: str = "", **labels: str
     ]
     assert len(found) == 1, found
     return found[0]
+
+
+def assert_packets_agree(metrics: dict[str, Metric], report: CameraReport) -> None:
+    """Packets, those left out by reason, and the device that decodes are those of the report, and add up."""
+    assert value(metrics, "y12_packets", "y12_packets_total", camera=report.stream_id) == report.packets
+    devices = {
+        s.labels["device"]: s.value
+        for s in metrics["y12_camera_decoder"].samples
+        if s.labels["camera"] == report.stream_id
+    }
+    assert devices == {"cpu": int(report.stream_id != "lost"), "cuda": 0}
+    assert (report.decoder_reason is None) is (report.stream_id == "lost")
+    for reason in Skip:
+        told = value(
+            metrics, "y12_packets_skipped", "y12_packets_skipped_total", camera=report.stream_id, reason=reason.value
+        )
+        assert told == report.packets_skipped[reason.value]
+    held_back = value(metrics, "y12_packets_held_back", "y12_packets_held_back_total", camera=report.stream_id)
+    assert held_back == report.packets_held_back == 0
+    assert report.packets == report.decoded + sum(report.packets_skipped.values())
 
 
 async def test_a_scrape_agrees_with_the_cameras(tmp_path: Path, port: int) -> None:
@@ -86,6 +107,7 @@ async def test_a_scrape_agrees_with_the_cameras(tmp_path: Path, port: int) -> No
     for lane in lanes:
         report, camera = lane.report(), lane.spec.stream_id
         assert value(metrics, "y12_frames_decoded", "y12_frames_decoded_total", camera=camera) == report.decoded
+        assert_packets_agree(metrics, report)
         for verdict in Verdict:
             told = value(metrics, "y12_frames", "y12_frames_total", camera=camera, verdict=verdict.value)
             assert told == report.verdicts.get(verdict, 0)
@@ -137,7 +159,8 @@ async def test_labels_are_bounded(tmp_path: Path, port: int) -> None:
 
     counts = [series(cameras) for cameras in (1, 2, 3)]
     per_camera = counts[1] - counts[0]
-    assert per_camera == counts[2] - counts[1] <= 2 * len(CameraState) + len(Verdict) + len(BUCKETS_S) + 14
+    most = 2 * len(CameraState) + len(Verdict) + len(BUCKETS_S) + len(Skip) + 14
+    assert per_camera == counts[2] - counts[1] <= most
 
 
 async def test_a_port_in_use_is_one_clear_error(port: int) -> None:

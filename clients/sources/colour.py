@@ -24,6 +24,8 @@ _TAGGED = {  # AVColorSpace (libavutil/pixfmt.h) -> what swscale calls the same 
     10: Colorspace.BT2020,
 }
 
+_NAMES = {Colorspace.ITU709: "BT.709", Colorspace.ITU601: "BT.601", Colorspace.BT2020: "BT.2020"}
+
 
 @dataclass(frozen=True, slots=True)
 class SourceColour:
@@ -32,15 +34,25 @@ class SourceColour:
     matrix: Colorspace
     range: ColorRange
 
+    def __str__(self) -> str:
+        return f"{_NAMES.get(self.matrix, self.matrix.name)} {'full' if self.range == ColorRange.JPEG else 'limited'}"
+
 
 def source_colour(frame: av.VideoFrame) -> SourceColour:
     """Read a frame's tags; what is missing follows the contract: BT.709 from 720 lines up, else BT.601; limited."""
-    untagged = Colorspace.ITU709 if frame.height >= _HD_LINES else Colorspace.ITU601
-    full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
-    return SourceColour(
-        matrix=_TAGGED.get(int(frame.colorspace), untagged),
-        range=ColorRange.JPEG if full else ColorRange.MPEG,
-    )
+    return tagged_colour(int(frame.colorspace), int(frame.color_range), frame.format.name, frame.height)
+
+
+def tagged_colour(matrix: int, value_range: int, pixels: str, lines: int) -> SourceColour:
+    """The same from FFmpeg's numbers, the pixel format's name and the coded height, where a decoder has scaled."""
+    untagged = Colorspace.ITU709 if lines >= _HD_LINES else Colorspace.ITU601
+    full = value_range == ColorRange.JPEG or pixels.startswith("yuvj")
+    return SourceColour(_TAGGED.get(matrix, untagged), ColorRange.JPEG if full else ColorRange.MPEG)
+
+
+def is_tagged(matrix: int) -> bool:
+    """Whether FFmpeg's number says which matrix a camera uses."""
+    return matrix in _TAGGED
 
 
 class Scaler:
@@ -55,13 +67,20 @@ class Scaler:
         self._lock = lock or threading.Lock()
 
     def convert(
-        self, frame: av.VideoFrame, width: int, height: int, pixels: str, wanted: SourceColour | None
+        self,
+        frame: av.VideoFrame,
+        width: int,
+        height: int,
+        pixels: str,
+        wanted: SourceColour | None,
+        colour: SourceColour | None = None,
     ) -> av.VideoFrame:
         """Scale to `width` x `height` in the format `pixels`; `wanted` None leaves matrix and range as they come.
 
-        Raises SourceError for a frame that FFmpeg cannot convert.
+        `colour` is what the frame's pixels are; None asks its tags. Raises SourceError for a frame that FFmpeg cannot
+        convert.
         """
-        colour = source_colour(frame)
+        colour = colour or source_colour(frame)
         try:
             with self._lock:
                 return self._reformatter.reformat(
@@ -80,14 +99,18 @@ class Scaler:
             raise SourceError(f"a {frame.format.name} frame cannot be converted: {error.strerror}") from error
 
 
-def to_nv12(frame: av.VideoFrame, width: int, height: int, scaler: Scaler) -> av.VideoFrame:
+def to_nv12(
+    frame: av.VideoFrame, width: int, height: int, scaler: Scaler, colour: SourceColour | None = None
+) -> av.VideoFrame:
     """Scale to `width` x `height` and convert to NV12, BT.601, limited range, whatever the camera sends."""
-    return scaler.convert(frame, width, height, "nv12", SourceColour(Colorspace.ITU601, ColorRange.MPEG))
+    return scaler.convert(frame, width, height, "nv12", SourceColour(Colorspace.ITU601, ColorRange.MPEG), colour)
 
 
-def to_bgr(frame: av.VideoFrame, width: int, height: int, scaler: Scaler) -> av.VideoFrame:
+def to_bgr(
+    frame: av.VideoFrame, width: int, height: int, scaler: Scaler, colour: SourceColour | None = None
+) -> av.VideoFrame:
     """Scale to `width` x `height` and convert to 8-bit BGR, for pictures that people look at."""
-    return scaler.convert(frame, width, height, "bgr24", SourceColour(Colorspace.ITU601, ColorRange.JPEG))
+    return scaler.convert(frame, width, height, "bgr24", SourceColour(Colorspace.ITU601, ColorRange.JPEG), colour)
 
 
 def to_grey(frame: av.VideoFrame, width: int, height: int, scaler: Scaler) -> av.VideoFrame:

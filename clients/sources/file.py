@@ -18,7 +18,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from clients.errors import SourceError
-from clients.sources.decoder import Decoder
+from clients.sources.decoder import Decoder, Decoding
 from clients.sources.frame import Frame
 from clients.sources.picture import AvPicture, Scalers
 
@@ -39,10 +39,14 @@ class Timing:
 class FileSource:
     """Frames of a file, or of several one after another, at their own pace, again and again when `loop` is set."""
 
-    def __init__(self, stream_id: str, path: Path | Sequence[Path], *, loop: bool = False) -> None:
+    def __init__(
+        self, stream_id: str, path: Path | Sequence[Path], *, loop: bool = False, decoding: Decoding | None = None
+    ) -> None:
         self._stream_id = stream_id
+        self._decoding = decoding or Decoding()
         self._paths = (path,) if isinstance(path, Path) else tuple(path)
         self._loop = loop
+        self._scalers = Scalers()
         self._frame_s = 1 / _DEFAULT_FPS
 
     def frames(self, timing: Timing) -> Generator[Frame]:
@@ -52,14 +56,12 @@ class FileSource:
         named and left out; an error is raised when none of them gave a frame.
         """
         pace = Pace(timing)
-        scalers = Scalers()
         index, offset_s = 0, 0.0
         while True:
             before = index
             for path in self._paths:
                 end_s = offset_s
-                for captured_ns, media_s, image in self._played(path, pace, offset_s):
-                    picture = AvPicture(image, scalers)
+                for captured_ns, media_s, picture in self._played(path, pace, offset_s):
                     yield Frame(self._stream_id, index, captured_ns, media_s, picture)
                     index, end_s = index + 1, media_s + self._frame_s
                 if pace.stopped:
@@ -70,8 +72,8 @@ class FileSource:
             if not self._loop:
                 return
 
-    def _played(self, path: Path, pace: Pace, offset_s: float) -> Iterator[tuple[int, float, av.VideoFrame]]:
-        """One file's frames; among several, one that cannot be played further costs itself only."""
+    def _played(self, path: Path, pace: Pace, offset_s: float) -> Iterator[tuple[int, float, AvPicture]]:
+        """One file's pictures; among several, one that cannot be played further costs itself only."""
         empty = True
         try:
             for played in self._play(path, pace, offset_s):
@@ -84,10 +86,10 @@ class FileSource:
                 raise
             log.warning("%s", error)
 
-    def _play(self, path: Path, pace: Pace, offset_s: float) -> Iterator[tuple[int, float, av.VideoFrame]]:
+    def _play(self, path: Path, pace: Pace, offset_s: float) -> Iterator[tuple[int, float, AvPicture]]:
         with self._open(path) as container:
             stream = container.streams.video[0]
-            decoder = Decoder(stream)
+            decoder = self._decoding.decoder(stream)
             start_s = _start_s(container, stream)
             self._frame_s = 1 / float(stream.average_rate or stream.guessed_rate or _DEFAULT_FPS)
             untimed = itertools.count()  # a raw stream has no times: its frames are counted
@@ -101,7 +103,7 @@ class FileSource:
                 for image in self._decode(path, decoder, packet, arrival_ns):
                     captured_ns = image.opaque if isinstance(image.opaque, int) else pace.now_ns()
                     image_s = next(untimed) * self._frame_s if image.time is None else float(image.time) - start_s
-                    yield captured_ns, image_s + offset_s, image
+                    yield captured_ns, image_s + offset_s, AvPicture(image, self._scalers, decoder.origin)
 
     def _packets(self, path: Path, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet[VideoStream]]:
         try:

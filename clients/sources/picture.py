@@ -6,6 +6,7 @@ A picture is scaled only when it is asked; most frames of most cameras never are
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import av
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.errors import SourceError
-from clients.sources.colour import Scaler, to_bgr, to_grey, to_nv12
+from clients.sources.colour import Scaler, SourceColour, to_bgr, to_grey, to_nv12
 from clients.sources.letterbox import letterbox
 from clients.types import Canvas, Geometry
 
@@ -54,20 +55,31 @@ class Scalers:
         self.view = Scaler(lock)
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a camera sends, where the decoder has scaled its pictures: coded size in pixels, matrix and range."""
+
+    width: int
+    height: int
+    colour: SourceColour
+
+
 class AvPicture:
-    """A picture as FFmpeg's decoder delivers it; `scalers` are its camera's."""
+    """A picture as FFmpeg's decoder delivers it, or NVDEC has scaled it from `origin`; `scalers` are its camera's."""
 
-    __slots__ = ("_frame", "_scalers", "_thumbnail")
+    __slots__ = ("_colour", "_frame", "_scalers", "_size_px", "_thumbnail")
 
-    def __init__(self, frame: av.VideoFrame, scalers: Scalers) -> None:
+    def __init__(self, frame: av.VideoFrame, scalers: Scalers, origin: Origin | None = None) -> None:
         self._frame = frame
         self._scalers = scalers
+        self._size_px = (frame.width, frame.height) if origin is None else (origin.width, origin.height)
+        self._colour = None if origin is None else origin.colour
         self._thumbnail: NDArray[np.uint8] | None = None
 
     @property
     def size_px(self) -> tuple[int, int]:
         """(width, height) of the coded source."""
-        return self._frame.width, self._frame.height
+        return self._size_px
 
     def write_canvas(self, canvas: Canvas, out: NDArray[np.uint8]) -> Geometry:
         """Fill `out`, UINT8 `canvas.nv12_shape`.
@@ -77,7 +89,7 @@ class AvPicture:
         if out.shape != canvas.nv12_shape or out.dtype != np.uint8:
             raise ValueError(f"the canvas must be uint8 {canvas.nv12_shape}, got {out.dtype} {out.shape}")
         fit = letterbox(*self.size_px, canvas)
-        scaled = to_nv12(self._frame, fit.width, fit.height, self._scalers.canvas)
+        scaled = to_nv12(self._frame, fit.width, fit.height, self._scalers.canvas, self._colour)
         left, top = int(fit.geometry.pad_x), int(fit.geometry.pad_y)
         luma, chroma = out[: canvas.height], out[canvas.height :]
         _fill_frame(luma, PAD_LUMA, left, top, fit.width, fit.height)
@@ -92,9 +104,11 @@ class AvPicture:
         Raises SourceError for pixels that FFmpeg cannot convert.
         """
         width, height = self.size_px
-        scale = 1.0 if max_size_px is None else min(1.0, max_size_px[0] / width, max_size_px[1] / height)
+        scale = min(1.0, self._frame.width / width, self._frame.height / height)  # never larger than what is there
+        if max_size_px is not None:
+            scale = min(scale, max_size_px[0] / width, max_size_px[1] / height)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        pixels = to_bgr(self._frame, *size, self._scalers.canvas).to_ndarray()
+        pixels = to_bgr(self._frame, *size, self._scalers.canvas, self._colour).to_ndarray()
         ok, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         if not ok:
             raise SourceError(f"OpenCV cannot encode a picture of {size[0]}x{size[1]} pixels as JPEG")
@@ -102,7 +116,8 @@ class AvPicture:
 
     def to_bgr(self, width: int, height: int) -> NDArray[np.uint8]:
         """UINT8 (height, width, 3), BGR. Raises SourceError for pixels that FFmpeg cannot convert."""
-        return cast("NDArray[np.uint8]", to_bgr(self._frame, width, height, self._scalers.view).to_ndarray())
+        shown = to_bgr(self._frame, width, height, self._scalers.view, self._colour)
+        return cast("NDArray[np.uint8]", shown.to_ndarray())
 
     def thumbnail(self) -> NDArray[np.uint8]:
         """UINT8 (36, 64): averaged luma in the camera's own range; it is only ever compared with its own kind."""
