@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from deploy.claim import scratch
 from deploy.server import TritonServer
 from loadtest.emulator.repository import assemble_emulated, models_of
 from loadtest.profile import GpuProfile
+from loadtest.thread_cpu import thread_cpu_s
 
 PROFILES = Path(__file__).resolve().parent / "gpus"
 CLIP_S = 8
@@ -57,7 +58,7 @@ def run(asked: Fifty, clips: Sequence[Path], profile: GpuProfile) -> dict[str, A
         assemble_emulated(folder / "emulated", profile, [Tier.N], time_scale=asked.time_scale)
         with TritonServer(models_of(folder / "emulated"), log=asked.out / "triton.log") as server:
             settings = _settings(asked, clips, server.grpc_url)
-            with _memory() as memory:
+            with _watched() as watch:
                 summary = asyncio.run(run_fleet(settings, asked.seconds)).as_json()
     rates = [one["inferences_per_s"] for one in summary["per_camera"].values()]
     return summary | {
@@ -66,7 +67,8 @@ def run(asked: Fifty, clips: Sequence[Path], profile: GpuProfile) -> dict[str, A
         "gate": "on" if asked.gate else "off",
         "frames_seen_per_s": round(summary["frames_decoded"] / summary["seconds"], 1),
         "fair_share_min": fair_share_min(rates, asked.demand_fps),
-        "rss_slope_mb_per_min": slope_per_min(memory),
+        "rss_slope_mb_per_min": slope_per_min(watch.memory),
+        "client_cpu_ms_by_part": watch.cpu_ms_per(summary["inferences_per_s"]),
         "client_cpu_ms_per_gated_frame": gated_frame_ms(clips[0]),
         "cross_talk": cross_talk(asked.out / "detections.jsonl"),
     }
@@ -131,20 +133,38 @@ def _settings(asked: Fifty, clips: Sequence[Path], url: str) -> Settings:
     )
 
 
+@dataclass(slots=True)
+class _Watch:
+    """Once a second: (seconds, resident MB of this process), and the processor seconds of its threads so far."""
+
+    memory: list[tuple[float, float]] = field(default_factory=list)
+    cpu: list[dict[str, float]] = field(default_factory=list)
+
+    def cpu_ms_per(self, per_s: float) -> dict[str, float]:
+        """Processor milliseconds of each part per inference, from a third of the run to its last second but one."""
+        first, last = len(self.cpu) // 3, len(self.cpu) - 2
+        if last <= first or not per_s:
+            return {}
+        seconds = self.memory[last][0] - self.memory[first][0]
+        before, after = self.cpu[first], self.cpu[last]
+        spent = {part: cpu_s - before.get(part, 0.0) for part, cpu_s in sorted(after.items())}
+        return {part: round(cpu_s / seconds / per_s * 1000, 3) for part, cpu_s in spent.items()}
+
+
 @contextmanager
-def _memory() -> Iterator[list[tuple[float, float]]]:
-    """(seconds, resident MB of this process), once a second while it is open."""
-    samples: list[tuple[float, float]] = []
+def _watched() -> Iterator[_Watch]:
+    watch = _Watch()
     done, process, started_s = threading.Event(), psutil.Process(), time.monotonic()
 
-    def watch() -> None:
+    def look() -> None:
         while not done.wait(_RSS_EVERY_S):
-            samples.append((time.monotonic() - started_s, process.memory_info().rss / 1e6))
+            watch.memory.append((time.monotonic() - started_s, process.memory_info().rss / 1e6))
+            watch.cpu.append(thread_cpu_s())
 
-    thread = threading.Thread(target=watch, name="memory")
+    thread = threading.Thread(target=look, name="memory")
     thread.start()
     try:
-        yield samples
+        yield watch
     finally:
         done.set()
         thread.join()

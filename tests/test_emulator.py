@@ -164,6 +164,9 @@ def test_a_few_cameras_run_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixt
     assert report["inferences"] >= 3 * 5
     assert report["kind"] == "emulated"
     assert report["client_cpu_ms_per_gated_frame"] > 0
+    parts = report["client_cpu_ms_by_part"]
+    assert {"loop", "decode", "scale"} <= parts.keys()
+    assert min(parts.values()) >= 0
 
 
 def test_an_answer_of_another_camera_is_cross_talk(tmp_path: Path) -> None:
