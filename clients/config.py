@@ -41,6 +41,9 @@ class System(_Section):
     """How many cameras, how often, how large a batch."""
 
     max_streams: int = Field(50, ge=1, le=1000, description="More cameras than this is an error.")
+    admission: Literal["strict", "degrade"] = Field(
+        "degrade", description="A camera added while it runs: refused unless all keep their rates, or all get fewer."
+    )
     target_fps: float = Field(25, gt=0, le=240, description="Inferences per second of a camera that names no max_fps.")
     max_batch_size: int = Field(16, ge=1, le=128, description="No model forms a larger batch than this.")
     min_batch_size: int = Field(4, ge=1, le=128, description="Requests in flight to begin with.")

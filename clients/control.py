@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.admission import Admission, Mode, admit
 from clients.governor import Governor, Load, Orders
 from clients.pacing import Need, Pace, paces
 from clients.router import Router, Scene, TierCost
@@ -103,6 +104,7 @@ class Control:
         self._router = router
         self._governor = governor
         self._ms = {one.tier: one.ms for one in costs}
+        self._full_ms_per_s = full_ms_per_s
         self._most_on_rates = full_ms_per_s * (1 - (quality_share if len(costs) > 1 else 0.0))
         self._by_need = by_need
         self._cameras: dict[str, _Camera] = {}
@@ -114,6 +116,24 @@ class Control:
     def add(self, stream_id: str, member: Member) -> None:
         """A camera joins; until it was counted it is planned at its highest rate."""
         self._cameras[stream_id] = _Camera(member, member.most_fps, member.most_fps)
+
+    def admission(self, member: Member, max_streams: int, mode: Mode) -> Admission:
+        """Whether one more camera may join, and at which share of its rate.
+
+        `strict`: when all cameras, this one too, can have their highest rates. `degrade`: when all can have their
+        least; at its own highest rate where that fits, else the budget is divided anew.
+        """
+        ms, members = min(self._ms.values()) * self._slowness, [one.member for one in self._cameras.values()]
+        budget, count = self._full_ms_per_s, len(members)
+        most = sum(one.most_fps for one in members) * ms
+        full = admit(most, member.most_fps * ms, budget, count, max_streams, "strict")
+        if full.accepted or mode == "strict":
+            return full
+        least = sum(one.least_fps for one in members) * ms
+        reduced = admit(least, member.least_fps * ms, budget, count, max_streams, "strict")
+        if not reduced.accepted:
+            return reduced
+        return Admission(True, budget / (most + member.most_fps * ms), full.reason)
 
     def remove(self, stream_id: str) -> None:
         """A camera has gone."""

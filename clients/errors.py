@@ -5,6 +5,7 @@ FleetError
 ├── StreamError             a camera cannot be added to a running fleet, or is not in it
 │   ├── StreamExists        its id is in use
 │   ├── TooManyStreams      there are system.max_streams already
+│   ├── NoRoom              the GPU has no time left for it (system.admission)
 │   └── UnknownStream       there is none of this id
 ├── FleetStopped            the fleet runs no more, or not yet
 ├── SourceError             a camera cannot be opened, read or decoded
@@ -36,6 +37,10 @@ class StreamExists(StreamError):
 
 class TooManyStreams(StreamError):
     """The fleet has `system.max_streams` cameras."""
+
+
+class NoRoom(StreamError):
+    """The GPU has no time left for one more camera."""
 
 
 class UnknownStream(StreamError):

@@ -22,16 +22,16 @@ from typing import Any, Self
 
 from clients.audit import AuditRules
 from clients.config import Settings, TransportName, parse_camera
-from clients.control import Decision
+from clients.control import Control, Decision
 from clients.dashboard.live import show
-from clients.errors import FleetStopped, StreamExists, TooManyStreams, UnknownStream
+from clients.errors import FleetStopped, NoRoom, StreamExists, TooManyStreams, UnknownStream
 from clients.fallback import Fallback, resolve_tier
 from clients.inference.choose import open_transport
 from clients.inference.server import EngineCounts, TritonLink
 from clients.lane import Lane, gate_rules
 from clients.metrics import served_metrics
 from clients.nvdec import nvdec_plan
-from clients.pipeline import Pipeline
+from clients.pipeline import Pipeline, member_of
 from clients.reload import follow
 from clients.result import Result
 from clients.serving import (
@@ -62,6 +62,7 @@ class _Running:
     served: Served
     transport: TransportName
     pipeline: Pipeline
+    control: Control | None
     sinks: OpenSinks
     task: asyncio.Task[None]
     before: EngineCounts | None
@@ -118,7 +119,17 @@ class Fleet:
         most = self.settings.system.max_streams
         if len(self._ids) >= most:
             raise TooManyStreams(f"camera {stream_id}: there are system.max_streams ({most}) cameras already")
+        self._admit(spec, running, most)
         self._enter(running.pipeline, self._lane(spec, running.served))
+
+    def _admit(self, spec: StreamSpec, running: _Running, most: int) -> None:
+        if running.control is None:
+            return
+        verdict = running.control.admission(member_of(spec), most, self.settings.system.admission)
+        if not verdict.accepted:
+            raise NoRoom(f"camera {spec.stream_id}: {verdict.reason}")
+        if verdict.reason:
+            log.warning("camera %s: %s; all cameras get fewer inferences", spec.stream_id, verdict.reason)
 
     async def remove_stream(self, stream_id: str) -> CameraReport:
         """Take a camera out and return its numbers: its answer in flight is still taken, its thread ends.
@@ -235,7 +246,8 @@ class Fleet:
         if control is not None:
             steering = asyncio.create_task(Steering(control, pipeline, link).run(), name="steering")
             stack.push_async_callback(ended, steering, "the governor")
-        self._running = _Running(served, name, pipeline, sinks, task, before, time.monotonic(), time.process_time())
+        now_s, cpu_s = time.monotonic(), time.process_time()
+        self._running = _Running(served, name, pipeline, control, sinks, task, before, now_s, cpu_s)
 
     async def _measured(self, link: TritonLink) -> None:
         running = self._running

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from clients.config import parse_settings
 from clients.control import Control, Decision, Member, Reading, SceneReader
+from clients.errors import NoRoom
 from clients.fleet import Fleet
 from clients.governor import AgeGovernor, GovernorRules, Orders
 from clients.gpu import GpuReading
@@ -128,6 +129,24 @@ def test_who_has_left_is_planned_no_more() -> None:
     assert decision.paces["a"] == pytest.approx(12, rel=0.02)
 
 
+def test_one_camera_more_is_admitted_by_what_is_planned() -> None:
+    """`strict` when all keep their highest rates, `degrade` when all keep their least; never beyond max_streams."""
+    one = control(100)
+    for name in "abc":
+        one.add(name, Member(1, 25))
+    fourth, fifth = Member(1, 25), Member(1, 26)
+    assert one.admission(fourth, 50, "strict").accepted
+    refused = one.admission(fifth, 50, "strict")
+    assert not refused.accepted
+    assert refused.reason == "it needs 26.0 GPU-ms/s, 25.0 of 100.0 are left"
+    reduced = one.admission(fifth, 50, "degrade")
+    assert reduced.accepted
+    assert reduced.rate_scale == pytest.approx(100 / 101)
+    assert reduced.reason == refused.reason
+    assert not one.admission(Member(98, 200), 50, "degrade").accepted
+    assert one.admission(fourth, 3, "degrade").reason.startswith("max_streams is 3")
+
+
 @given(budget=st.floats(0.1, 500), least=st.floats(0, 2), most=st.floats(2, 30))
 def test_no_camera_leaves_its_limits(budget: float, least: float, most: float) -> None:
     """Whatever the budget is."""
@@ -190,6 +209,7 @@ async def test_a_real_server_is_steered(triton: TritonServer, tmp_path: Any) -> 
         "model": {"default": "n", "fallback": "n", "high_precision": "n"},
         "triton": {"url": triton.grpc_url},
         "sinks": {"jsonl": None},
+        "system": {"admission": "strict"},
         "optimization": {"audit_share": 1.0},
         "cameras": cameras,
     }
@@ -199,6 +219,8 @@ async def test_a_real_server_is_steered(triton: TritonServer, tmp_path: Any) -> 
                 if (decision := fleet.decision) is not None and decision.slowness != 1.0:
                     break
         assert decision.paces.keys() == {"busy", "still"}
+        with pytest.raises(NoRoom, match=r"camera third: it needs .* GPU-ms/s"):
+            await fleet.add_stream("third", str(busy), max_fps=240)
         report = fleet.stats().as_json()
     assert report["audit"]["frames"] > 0
     assert report["audit"]["miss_rate"] is not None
