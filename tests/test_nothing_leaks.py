@@ -225,8 +225,8 @@ async def test_slots_run_out_and_come_back(own_triton: TritonServer) -> None:
 
 @pytest.mark.anyio
 async def test_a_request_that_waits_too_long_in_the_servers_queue_is_refused(tmp_path: Path) -> None:
-    """A card that takes 2 s a batch, requests that may wait 0.3 s: the server itself refuses the rest, typed."""
-    assemble_emulated(tmp_path / "card", read_profile(PROFILES / "t4.json"), [Tier.N], time_scale=1000)
+    """A card that takes 0.9 s a batch, requests that may wait 0.3 s: the server itself refuses the rest, typed."""
+    assemble_emulated(tmp_path / "card", read_profile(PROFILES / "t4.json"), [Tier.N], time_scale=200)
     with (
         TritonServer(models_of(tmp_path / "card"), log=tmp_path / "triton.log") as server,
         ThreadPoolExecutor(2) as workers,
