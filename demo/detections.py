@@ -21,6 +21,7 @@ from clients.sources.file import FileSource, Timing
 from clients.sources.frame import Frame
 from clients.types import Canvas, Detections, Thresholds
 from demo.clips import Job
+from demo.scenes import camera_name
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 THRESHOLDS = Thresholds(score=0.05, iou=0.7)
@@ -46,8 +47,8 @@ def look(jobs: Sequence[Job], seconds: int, folder: Path, progress: Callable[[in
     `progress` is told frames done and in all. Raises DetectionsError without ONNX Runtime, SourceError, OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {job: folder / f"{job.scene.name}-{seconds}s-{_key(job)}.npz" for job in jobs}
-    lengths = {job: min(seconds, job.seconds) * job.scene.view.fps for job in jobs}
+    paths = {job: folder / f"{camera_name(job.index)}-{seconds}s-{_key(job)}.npz" for job in jobs}
+    lengths = {job: min(seconds, job.seconds) * job.view.fps for job in jobs}
     done, total = 0, sum(lengths.values())
     network: _Network | None = None
     for job, path in paths.items():
@@ -55,14 +56,14 @@ def look(jobs: Sequence[Job], seconds: int, folder: Path, progress: Callable[[in
             network = network or _Network()
             rows: list[NDArray[np.float32]] = []
             times_s: list[float] = []
-            for frame in islice(FileSource(job.scene.name, job.clip).frames(_UNPACED), lengths[job]):
+            for frame in islice(FileSource(camera_name(job.index), job.clip).frames(_UNPACED), lengths[job]):
                 rows.append(network.find(frame))
                 times_s.append(frame.media_time_s)
                 progress(done + len(rows), total)
             _write(path, times_s, rows)
         done += lengths[job]
         progress(done, total)
-    return {job.scene.name: _read(path) for job, path in paths.items()}
+    return {camera_name(job.index): _read(path) for job, path in paths.items()}
 
 
 class _Network:

@@ -16,8 +16,8 @@ class Plan:
 
     epochs: int = 8
     polish_epochs: int = 3
-    pictures: int = 1800
-    held_out: int = 120
+    pictures: int = 2000
+    held_out: int = 160
     seed: int = 0
     imgsz: int = CUT_PX
     device: str = "auto"

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.metadata
 import io
 import json
 import os
 import shutil
 import sys
 import types
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +22,11 @@ from rich.progress import Progress
 
 from clients.errors import FleetError
 from clients.types import Canvas
-from demo.checkpoint import anonymise
 from demo.clips import source_hash
+from demo.keeper import Keeper
 from demo.pictures import write_dataset_file, write_pictures
 from demo.plan import Plan
 from demo.progress import bars
-from demo.scenes import CLASSES
 
 HERE = Path(__file__).resolve().parent
 RUNS, WEIGHTS = HERE / "runs", HERE / "weights"
@@ -63,15 +59,6 @@ class TrainingError(FleetError):
     """Training cannot start or go on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Mean average precision on the held-out canvases, 640x384, batch-independent."""
-
-    map50: float
-    map50_95: float
-    per_class_map50: dict[str, float]
-
-
 def train(plan: Plan, runs: Path = RUNS, weights: Path = WEIGHTS) -> dict[str, Any]:
     """Run the plan; returns the record that is also written beside the weights. Raises TrainingError, OSError."""
     runs = runs.resolve()  # Ultralytics puts what is relative elsewhere
@@ -79,14 +66,14 @@ def train(plan: Plan, runs: Path = RUNS, weights: Path = WEIGHTS) -> dict[str, A
     _device(plan.device)  # fail before minutes of rendering
     data = prepare(plan, runs / f"pictures-{plan.pictures}-{plan.seed}")
     folder = runs / plan.name
+    keeper = Keeper(plan, data, folder, weights)
     start = _keep_start(plan, folder)
-    best = None if start is None else _record(plan, start, evaluate(ultralytics, start, data / "canvases.yaml"))
-    start = _round(ultralytics, plan, folder / "cuts", data / "cuts.yaml", start, _on_cuts(plan))
-    best = _publish(ultralytics, plan, start, data, weights, best)
+    if start is not None:
+        keeper.start(start)
+    start = _round(ultralytics, plan, folder / "cuts", data / "cuts.yaml", start, _on_cuts(plan), keeper)
     if plan.polish_epochs:
-        start = _round(ultralytics, plan, folder / "canvases", data / "canvases.yaml", start, _on_canvases(plan))
-        best = _publish(ultralytics, plan, start, data, weights, best)
-    return best
+        _round(ultralytics, plan, folder / "canvases", data / "canvases.yaml", start, _on_canvases(plan), keeper)
+    return keeper.record or {"kept": "the weights it started from", "map50_95": keeper.best}
 
 
 def prepare(plan: Plan, folder: Path) -> Path:
@@ -118,7 +105,7 @@ def _keep_start(plan: Plan, folder: Path) -> Path | None:
 
 
 def _round(
-    ultralytics: Any, plan: Plan, folder: Path, data: Path, start: Path | None, settings: dict[str, Any]
+    ultralytics: Any, plan: Plan, folder: Path, data: Path, start: Path | None, settings: dict[str, Any], keeper: Keeper
 ) -> Path:
     """One round of training, from `start` or from the architecture alone; returns its weights."""
     last = folder / "weights" / "last.pt"
@@ -129,6 +116,7 @@ def _round(
     device = _device(plan.device)
     with bars() as bar:
         _show_progress(model, bar, f"training: {folder.name}")
+        model.add_callback("on_model_save", functools.partial(_considered, keeper, folder.name))
         if device == "cpu":
             model.add_callback("on_train_start", _make_quick)
         with contextlib.redirect_stdout(sys.stderr):
@@ -170,59 +158,10 @@ def _device(wanted: str) -> str:
     return wanted
 
 
-def _publish(
-    ultralytics: Any, plan: Plan, trained: Path, data: Path, weights: Path, best: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Put `trained` and its record into `weights`, unless `best` scored higher. Returns the better record."""
-    score = evaluate(ultralytics, trained, data / "canvases.yaml")
-    if best is not None and score.map50_95 <= best["held_out"]["map50_95"]:
-        return best
-    record = _record(plan, trained, score)
-    weights.mkdir(parents=True, exist_ok=True)
-    stripped = trained.with_name("stripped.pt")
-    ultralytics.utils.torch_utils.strip_optimizer(trained, str(stripped))  # keeps the averaged weights, in FP16
-    anonymise(stripped)
-    partial = weights / "yolo12n.pt.part"
-    shutil.copyfile(stripped, partial)
-    partial.replace(weights / "yolo12n.pt")
-    (weights / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return record
-
-
-def _record(plan: Plan, trained: Path, score: Score) -> dict[str, Any]:
-    """What is written beside the weights, and printed."""
-    before = None if plan.start is None else plan.start.with_name("training.json")
-    return {
-        "command": plan.command,
-        "round": trained.parent.parent.name,
-        "classes": CLASSES,
-        "held_out": asdict(score) | {"pictures": plan.held_out, "canvas": str(Canvas())},
-        "versions": {name: importlib.metadata.version(name) for name in ("torch", "ultralytics", "opencv-python")},
-        "date": datetime.now(UTC).date().isoformat(),
-        "start": json.loads(before.read_text(encoding="utf-8")) if before and before.is_file() else None,
-    }
-
-
-def evaluate(ultralytics: Any, weights: Path, data: Path) -> Score:
-    """Ultralytics' own validator on the held-out canvases, at the size that is served."""
-    with contextlib.redirect_stdout(sys.stderr):
-        metrics = ultralytics.YOLO(str(weights), task="detect").val(
-            data=str(data),
-            imgsz=Canvas().width,
-            rect=True,
-            batch=8,
-            workers=0,
-            device="cpu",
-            plots=False,
-            verbose=False,
-            project=str(weights.parent.parent.parent),
-            name="score",
-            exist_ok=True,
-        )
-    per_class = {
-        CLASSES[int(c)]: round(float(v), 4) for c, v in zip(metrics.box.ap_class_index, metrics.box.ap50, strict=True)
-    }
-    return Score(round(float(metrics.box.map50), 4), round(float(metrics.box.map), 4), per_class)
+def _considered(keeper: Keeper, round_name: str, trainer: Any) -> None:
+    losses = {key.split("/")[-1]: round(float(value), 4) for key, value in trainer.tloss.items()}
+    keeper.consider(trainer.last, trainer.ema.ema, round_name, trainer.epoch + 1, losses)
+    sys.stderr.write(f"{round_name} {trainer.epoch + 1}: {losses}, best mAP50-95 {keeper.best:.4f}\n")
 
 
 def _finished(checkpoint: Path) -> bool:
