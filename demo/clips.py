@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache
@@ -79,6 +79,21 @@ class Job:
             return False
 
 
+def render_jobs(
+    jobs: Sequence[Job], *, force: bool = False, workers: int = 2, progress: Callable[[str, float], None] | None = None
+) -> list[Job]:
+    """Make those clips that are not there, or all of them; returns which. Raises RenderError."""
+    folder = jobs[0].folder
+    with _translated(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+        todo = [job for job in jobs if force or not job.is_rendered()]
+        _check_room(todo, folder)
+        _render_all(todo, workers, progress or (lambda _name, _share: None))
+    return todo
+
+
 def render_clips(
     cameras: int,
     seconds: int,
@@ -89,7 +104,7 @@ def render_clips(
     workers: int = 2,
     progress: Callable[[str, float], None] | None = None,
 ) -> dict[str, Any]:
-    """Make all clips; returns {"clips", "rendered", "cached", "seconds_spent"}.
+    """Make all clips; returns {"clips", "rendered", "cached", "frames", "seconds_spent"}; `frames` are those rendered.
 
     `progress` is told clips that are finished: their name and the share of the work, 0..1. Raises RenderError for
     a folder that cannot be written or has no room, ValueError for counts out of range.
@@ -100,17 +115,12 @@ def render_clips(
         raise ValueError(f"seed must not be negative, got {seed}")
     started = time.monotonic()
     jobs = [Job(index, seed, seconds, folder) for index in range(cameras)]
-    with _translated(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
-        todo = [job for job in jobs if force or not job.is_rendered()]
-        _check_room(todo, folder)
-        _render_all(todo, workers, progress or (lambda _name, _share: None))
+    rendered = render_jobs(jobs, force=force, workers=workers, progress=progress)
     return {
         "clips": [str(job.clip) for job in jobs],
-        "rendered": len(todo),
-        "cached": len(jobs) - len(todo),
+        "rendered": len(rendered),
+        "cached": len(jobs) - len(rendered),
+        "frames": sum(job.seconds * job.view.fps for job in rendered),
         "seconds_spent": round(time.monotonic() - started, 2),
     }
 

@@ -31,8 +31,8 @@ from demo.progress import bars
 HERE = Path(__file__).resolve().parent
 RUNS, WEIGHTS = HERE / "runs", HERE / "weights"
 _SETTINGS: dict[str, Any] = {  # of both rounds
-    "batch": 16,
-    "nbs": 16,  # a step after each batch: there are few
+    "batch": 8,
+    "nbs": 8,  # a step after each batch: there are few
     "workers": 1,
     "cache": "ram",
     "deterministic": False,
@@ -134,9 +134,12 @@ def _round(
 
 
 def _on_cuts(plan: Plan) -> dict[str, Any]:
-    """Round one: everything is learnt here, from mosaics of four cuts; the last quarter sees the cuts alone."""
-    lr0 = 0.001 if plan.start else 0.0015
-    mosaics = {"mosaic": 1.0, "close_mosaic": max(1, plan.epochs // 4)}
+    """Round one: everything is learnt here, from mosaics of four cuts; the last quarter sees the cuts alone.
+
+    Weights that know streets already get the cuts alone, which cost less.
+    """
+    lr0 = 0.0008 if plan.start else 0.0015
+    mosaics = {"mosaic": 0.0 if plan.start else 1.0, "close_mosaic": max(1, plan.epochs // 4)}
     sizes = {"imgsz": plan.imgsz, "epochs": plan.epochs, "scale": 0.4}
     return sizes | mosaics | {"lr0": lr0, "warmup_epochs": 1.0}
 
@@ -202,15 +205,18 @@ def _stand_in_for_torchvision() -> None:
 
 
 def _make_quick(trainer: Any) -> None:
-    """Run the forward pass in bfloat16, twice as fast on processors that have it, and on all of them."""
+    """Run the forward pass in bfloat16 and channels last, far faster on a processor, and on all cores."""
     import torch
 
     torch.set_num_threads(os.cpu_count() or 1)  # Ultralytics leaves one processor idle: half of a small machine
+    trainer.model.to(memory_format=torch.channels_last)
     forward = trainer.model.forward
 
-    def in_bfloat16(*arguments: Any, **options: Any) -> Any:
+    def in_bfloat16(batch: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(batch, dict):
+            batch["img"] = batch["img"].contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            return forward(*arguments, **options)
+            return forward(batch, *arguments, **options)
 
     trainer.model.forward = in_bfloat16
 

@@ -328,7 +328,8 @@ def test_command_ends_with_json_and_needs_no_torch(tmp_path: Path) -> None:
     report = json.loads(result.stdout.splitlines()[-1])
     assert report["rendered"] == 1
     assert report["clips"] == [str(tmp_path / "cam01.mp4")]
-    assert set(report) == {"clips", "rendered", "cached", "seconds_spent"}
+    assert report["frames"] == 25
+    assert set(report) == {"clips", "rendered", "cached", "frames", "seconds_spent"}
 
 
 def test_a_truth_object_survives_its_file(tmp_path: Path) -> None:
