@@ -34,10 +34,10 @@ def difficulty(truths: Sequence[Truth], seen: Mapping[str, Seen] | None, seconds
     for truth in truths:
         frames = truth.frames[: seconds * truth.fps]
         found = [_exact(some) for some in frames] if seen is None else seen[truth.camera].frames
-        every += _numbered(found, len(objects))
-        fixed += _numbered(_filled(truth, found), len(objects))
+        every += numbered(found, len(objects))
+        fixed += numbered(_filled(truth, found), len(objects))
         objects += frames
-    scores = {"every_frame": _score(objects, every), f"every_{INTERVAL}th": _score(objects, fixed)}
+    scores = {"every_frame": score_frames(objects, every), f"every_{INTERVAL}th": score_frames(objects, fixed)}
     first, second = (one["map50_95"] for one in scores.values())
     return scores | {
         "loss": round(first - second, 2),
@@ -69,7 +69,7 @@ def _exact(objects: Sequence[TrueObject]) -> Detections:
     return Detections(xyxy, np.full(len(asked), _TRUE_CONFIDENCE, dtype=np.float32), class_id)
 
 
-def _numbered(found: Sequence[Detections], first: int) -> list[Rows]:
+def numbered(found: Sequence[Detections], first: int) -> list[Rows]:
     """Rows for the judge: picture, x1, y1, x2, y2, score, class."""
     return [
         np.column_stack((np.full(len(some), first + place), some.xyxy, some.confidence, some.class_id))
@@ -77,7 +77,8 @@ def _numbered(found: Sequence[Detections], first: int) -> list[Rows]:
     ]
 
 
-def _score(objects: Sequence[Sequence[TrueObject]], rows: Sequence[Rows]) -> dict[str, float]:
+def score_frames(objects: Sequence[Sequence[TrueObject]], rows: Sequence[Rows]) -> dict[str, float]:
+    """In points of 100, over all frames; `rows` as `numbered` makes them."""
     from export.evaluate import score
     from export.labelled import Labelled
 

@@ -26,7 +26,7 @@ from demo.scenes import CLASSES, Purpose, scene
 from demo.truth import TrueObject
 from demo.video import decode, encode
 
-CUT_PX = 384
+CUT_PX = 320
 PICTURES_PER_CAMERA = 5
 _POLISH_FROM = 100_000
 _FRAMES_PER_PICTURE = 3  # the last of so many consecutive frames: it carries the compression of a moving picture
@@ -71,21 +71,21 @@ def camera_pictures(purpose: Purpose, seed: int, index: int) -> list[Labelled]:
     return pictures[_FRAMES_PER_PICTURE - 1 :: _FRAMES_PER_PICTURE]
 
 
-def cut(picture: Labelled, left: int) -> Labelled:
-    """The square of `CUT_PX` pixels from column `left`, with the boxes that mostly lie in it, clipped."""
-    boxes = picture.boxes.copy()
-    boxes[:, [1, 3]] = np.clip(boxes[:, [1, 3]] - left, 0, CUT_PX)
-    boxes[:, [2, 4]] = np.clip(boxes[:, [2, 4]], 0, CUT_PX)
-    before = picture.boxes[:, 3] - picture.boxes[:, 1]
-    after = boxes[:, 3] - boxes[:, 1]
-    kept = (after >= _LEAST_SHARE_IN_CUT * before) & (after >= _LEAST_SIZE_PX[0])
-    return Labelled(picture.image[:CUT_PX, left : left + CUT_PX], boxes[kept], picture.ignored[kept])
+def cut(picture: Labelled, left: int, top: int) -> Labelled:
+    """The square of `CUT_PX` pixels from there, with the boxes of which enough lies in it, clipped."""
+    boxes, size = picture.boxes.copy(), picture.boxes[:, 3:5] - picture.boxes[:, 1:3]
+    boxes[:, 1:5] = np.clip(boxes[:, 1:5] - (left, top, left, top), 0, CUT_PX)
+    left_of_it = boxes[:, 3:5] - boxes[:, 1:3]
+    kept = left_of_it.prod(axis=1) >= _LEAST_SHARE_IN_CUT * size.prod(axis=1)
+    kept &= (left_of_it >= _LEAST_SIZE_PX).all(axis=1)
+    return Labelled(picture.image[top : top + CUT_PX, left : left + CUT_PX], boxes[kept], picture.ignored[kept])
 
 
 def _fuller_cut(picture: Labelled, rng: np.random.Generator) -> Labelled:
-    """Of two cuts at random the one with more in it: empty ground teaches little."""
-    lefts = rng.integers(0, picture.image.shape[1] - CUT_PX + 1, 2).tolist()
-    return max((cut(picture, left) for left in lefts), key=lambda piece: len(piece.boxes))
+    """Of four cuts at random the one with most in it: sky and empty ground teach little."""
+    height, width = picture.image.shape[:2]
+    places = rng.integers(0, (width - CUT_PX + 1, height - CUT_PX + 1), (4, 2)).tolist()
+    return max((cut(picture, left, top) for left, top in places), key=lambda piece: len(piece.boxes))
 
 
 def write_pictures(

@@ -134,21 +134,21 @@ def test_boxes_follow_the_objects_onto_the_canvas() -> None:
 
 def test_a_cut_keeps_what_lies_in_it() -> None:
     """Boxes move with the cut, are clipped to it, and go when too little is left of them."""
-    boxes = [(0, 100, 10, 140, 90), (1, 300, 20, 600, 80), (2, 0, 0, 60, 50), (3, 484, 5, 500, 40)]
+    boxes = [(0, 100, 40, 140, 90), (1, 300, 30, 440, 80), (2, 0, 40, 60, 90), (3, 180, 0, 200, 40)]
     whole = Labelled(
         np.arange(384 * 640 * 3, dtype=np.uint32).astype(np.uint8).reshape(384, 640, 3),
         np.array(boxes, float),
         np.array([False, True, False, False]),
     )
-    piece = cut(whole, 50)
-    assert np.array_equal(piece.image, whole.image[:, 50 : 50 + CUT_PX])
-    assert piece.boxes.tolist() == [[0, 50, 10, 90, 90], [1, 250, 20, 384, 80]]
+    piece = cut(whole, 50, 30)
+    assert np.array_equal(piece.image, whole.image[30 : 30 + CUT_PX, 50 : 50 + CUT_PX])
+    assert piece.boxes.tolist() == [[0, 50, 10, 90, 60], [1, 250, 0, 320, 50]]
     assert piece.ignored.tolist() == [False, True]
 
 
 def test_written_pictures_are_what_ultralytics_reads(tmp_path: Path) -> None:
     """Each picture has a label file of its name, sizes are those of the split, and every share lies in 0..1."""
-    for split, count, size in (("train", 4, (384, 384)), ("val", 2, (384, 640))):
+    for split, count, size in (("train", 4, (320, 320)), ("val", 2, (384, 640))):
         write_pictures(tmp_path, split, 0, count, workers=1)
         images = sorted((tmp_path / "images" / split).glob("*.png"))
         labels = read_labels(tmp_path, split)
