@@ -17,7 +17,7 @@ from demo.city.backdrop import TINT, Image, air_of, backdrop
 from demo.city.furniture import Standing, standing
 from demo.city.lights import fixed, headlight_pool, is_lit, lamps, shadow
 from demo.city.people import figure_shape
-from demo.city.shapes import Colour, Lens, Shape, Solid, solid_shape
+from demo.city.shapes import Colour, Lens, Part, Shape, Solid, solid_shape
 from demo.city.traffic import BUS, CAR
 from demo.city.vehicles import solid
 from demo.city.weather import Clock, Exposure, Noise, Rain, shake_margin_px, shaken_px, wall_in_front
@@ -61,6 +61,7 @@ class Renderer:
         self._margin = margin = shake_margin_px(scene)
         self.lens = Lens(view.focal * view.height, view.width / 2, view.horizon * view.height, view.camera_m)
         self._air, self._tint = air_of(view), TINT[view.light]
+        self._air_bgr = np.array(self._air.colour)
         self._solids: dict[int, Solid] = {
             m.object_id: solid(m.class_id, m.looks) for m in scene.movers if m.class_id in (CAR, BUS)
         }
@@ -182,19 +183,19 @@ class Renderer:
         self, image: Image, ids: NDArray[np.uint8], shape: Shape, slot: int, depth_m: float, *, lit: bool = True
     ) -> None:
         haze = self._air.haze(depth_m)
-        air = tuple(haze * v for v in self._air.colour)
         corners = fixed(shape.corners)
-        for start, stop, colour in shape.parts:
+        for (start, stop, _), colour in zip(shape.parts, self._seen(shape.parts, haze, lit=lit), strict=True):
             outline = [corners[start:stop]]
-            cv2.fillPoly(image, outline, self._seen_colour(colour, 1 - haze, air, lit=lit), cv2.LINE_AA, _BITS)
+            cv2.fillPoly(image, outline, colour, cv2.LINE_AA, _BITS)
             cv2.fillPoly(ids, outline, slot, cv2.LINE_8, _BITS)
 
-    def _seen_colour(self, colour: Colour, share: float, air: tuple[float, ...], *, lit: bool) -> Colour:
-        """Through light and air."""
+    def _seen(self, parts: Sequence[Part], haze: float, *, lit: bool) -> list[Colour]:
+        """The parts' colours through light and air."""
+        colours = np.array([part[2] for part in parts])
         if not lit:
-            colour = min(colour[0], _OFF_LAMP), min(colour[1], _OFF_LAMP), min(colour[2], _OFF_LAMP)
-        b, g, r = (min(255.0, c * t) * share + a for c, t, a in zip(colour, self._tint, air, strict=True))
-        return b, g, r
+            colours = np.minimum(colours, _OFF_LAMP)
+        seen: list[Colour] = (np.minimum(colours * self._tint, 255) * (1 - haze) + haze * self._air_bgr).tolist()
+        return seen
 
     def _sways(self, piece: Standing) -> bool:
         return self._windy and bool(piece.give.any())
