@@ -9,7 +9,7 @@ from typing import Any
 
 from demo.rendering import CLIPS, render, render_options
 
-_MOST_SECONDS, _HELD_OUT_SECONDS = 120, 8
+_MOST_SECONDS, _HELD_OUT_SECONDS = 120, 12
 
 
 def mot_options(parser: argparse.ArgumentParser) -> None:
@@ -140,7 +140,7 @@ def stand_ins(options: argparse.Namespace) -> dict[str, Any]:
 
 def evaluate_options(parser: argparse.ArgumentParser) -> None:
     """Which cameras, which models."""
-    parser.add_argument("--cameras", type=int, default=36, metavar="N", help="how many cameras (default %(default)s)")
+    parser.add_argument("--cameras", type=int, default=18, metavar="N", help="how many cameras (default %(default)s)")
     parser.add_argument("--pictures", type=int, default=432, metavar="N", help="of all clips (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, another traffic (default %(default)s)")
     parser.add_argument("--models", type=Path, default=Path("demo/weights"), metavar="DIR", help="default %(default)s")

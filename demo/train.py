@@ -88,7 +88,8 @@ def prepare(plan: Plan, folder: Path) -> Path:
     with bars() as bar:
         for split in ("val", "train", "polish"):
             task = bar.add_task(f"pictures: {split}", total=wanted[split])
-            write_pictures(folder, split, plan.seed, wanted[split], progress=functools.partial(bar.advance, task))
+            seed = 0 if split == "val" else plan.seed  # so that all trainings are measured on the same streets
+            write_pictures(folder, split, seed, wanted[split], progress=functools.partial(bar.advance, task))
     write_dataset_file(folder, "cuts", "train")
     write_dataset_file(folder, "canvases", "polish")
     done.write_text(json.dumps(wanted | key), encoding="utf-8")
