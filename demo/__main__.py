@@ -102,6 +102,9 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=plan.seed, help="of pictures and weights (default %(default)s)")
     parser.add_argument("--device", default=plan.device, help="auto, cpu, or a GPU's number (default %(default)s)")
     parser.add_argument("--start", type=Path, default=None, metavar="FILE", help="go on from these weights")
+    parser.add_argument(
+        "--freeze", type=int, default=plan.freeze, metavar="N", help="first layers that stay as they are"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the rounds that were interrupted")
     parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="weights folder (default demo/weights)")
 
@@ -119,6 +122,7 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
         device=options.device,
         resume=options.resume,
         start=options.start,
+        freeze=options.freeze,
     )
     return train(plan, weights=options.out or WEIGHTS)
 

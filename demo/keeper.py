@@ -50,6 +50,8 @@ class Keeper:
         if plan.resume and self._curve_file.is_file():
             self._curve = json.loads(self._curve_file.read_text(encoding="utf-8"))
         self._began_s = time.monotonic() - (self._curve[-1]["minutes"] * 60 if self._curve else 0.0)
+        before = None if plan.start is None else plan.start.with_name("training.json")  # may be overwritten later
+        self._before = json.loads(before.read_text(encoding="utf-8")) if before and before.is_file() else None
         self.record: dict[str, Any] = {}
 
     @property
@@ -98,7 +100,6 @@ class Keeper:
 
     def _record(self, round_name: str, epoch: int, score: Score) -> dict[str, Any]:
         """What is written beside the weights, and printed."""
-        before = None if self._plan.start is None else self._plan.start.with_name("training.json")
         return {
             "command": self._plan.command,
             "round": round_name,
@@ -107,7 +108,7 @@ class Keeper:
             "held_out": asdict(score) | {"pictures": len(self._pictures), "canvas": str(Canvas())},
             "versions": {name: importlib.metadata.version(name) for name in ("torch", "ultralytics", "opencv-python")},
             "date": datetime.now(UTC).date().isoformat(),
-            "start": json.loads(before.read_text(encoding="utf-8")) if before and before.is_file() else None,
+            "start": self._before,
         }
 
 

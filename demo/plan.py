@@ -23,6 +23,7 @@ class Plan:
     device: str = "auto"
     resume: bool = False
     start: Path | None = None  # weights to go on from, instead of from nothing
+    freeze: int = 0  # first layers that stay as they are: edges and textures; a third of a step's cost
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -30,6 +31,7 @@ class Plan:
             ("polish epochs", self.polish_epochs, 0),
             ("pictures", self.pictures, 3),
             ("seed", self.seed, 0),
+            ("freeze", self.freeze, 0),
         ):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
@@ -50,9 +52,10 @@ class Plan:
     def command(self) -> str:
         """The command line that carries it out."""
         start = f" --start {self.start}" if self.start else ""
+        frozen = f" --freeze {self.freeze}" if self.freeze else ""
         return (
             f"python -m demo train --epochs {self.epochs} --polish-epochs {self.polish_epochs} "
-            f"--pictures {self.pictures} --imgsz {self.imgsz} --seed {self.seed}{start}"
+            f"--pictures {self.pictures} --imgsz {self.imgsz} --seed {self.seed}{start}{frozen}"
         )
 
     @property

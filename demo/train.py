@@ -53,7 +53,6 @@ _SETTINGS: dict[str, Any] = {  # of both rounds
     "verbose": False,
     "exist_ok": True,
 }
-_FIRST_LAYERS = 6
 
 
 class TrainingError(FleetError):
@@ -143,18 +142,13 @@ def _on_cuts(plan: Plan) -> dict[str, Any]:
     lr0 = 0.0008 if plan.start else 0.0015
     mosaics = {"mosaic": 0.0 if plan.start else 1.0, "close_mosaic": max(1, plan.epochs // 4)}
     sizes = {"imgsz": plan.imgsz, "epochs": plan.epochs, "scale": 0.4}
-    return sizes | mosaics | {"lr0": lr0, "warmup_epochs": 0.4 if plan.start else 1.0, "freeze": _frozen(plan)}
+    return sizes | mosaics | {"lr0": lr0, "warmup_epochs": 0.4 if plan.start else 1.0, "freeze": plan.freeze or None}
 
 
 def _on_canvases(plan: Plan) -> dict[str, Any]:
     """Round two: small steps on whole canvases, at the size and shape that is served."""
     sizes = {"imgsz": Canvas().width, "rect": True, "epochs": plan.polish_epochs, "scale": 0.15}
-    return sizes | {"lr0": 0.0004, "warmup_epochs": 0.3, "mosaic": 0.0, "freeze": _frozen(plan)}
-
-
-def _frozen(plan: Plan) -> int | None:
-    """Weights that know streets keep their first layers, edges and textures, which is a third of a step's cost."""
-    return _FIRST_LAYERS if plan.start else None
+    return sizes | {"lr0": 0.0004, "warmup_epochs": 0.3, "mosaic": 0.0, "freeze": plan.freeze or None}
 
 
 def _device(wanted: str) -> str:
