@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from demo.scenes import Purpose, camera_name, scene
 _TILE_PX, _COLUMNS, _BAR_PX, _JPEG_QUALITY = (480, 270), 3, 22, 82
 _TIME_S = 6.2
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 720, 300, 56, 24, 46
+_FILLS = {"start": "#999", "cuts": "", "canvases": "white"}
 _COLOURS = {"map50": "#1f77b4", "map50_95": "#d62728"}
 
 
@@ -72,16 +72,16 @@ def write_curve(curve: Path, target: Path) -> list[dict[str, Any]]:
         places = [(_LEFT + step * number, _row(point[name])) for number, point in enumerate(points)]
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
+        parts += [
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" stroke="{colour}" fill="{_FILLS[point["round"]] or colour}"/>'
+            for (x, y), point in zip(places, points, strict=True)
+        ]
         last, label = points[-1][name], {"map50": "mAP50", "map50_95": "mAP50-95"}[name]
         parts.append(f'<text x="{_WIDTH - 78}" y="{_row(last) + 4:.1f}" fill="{colour}">{label} {last:.2f}</text>')
-    for number, point in enumerate(points):
-        text = escape("start" if point["round"] == "start" else f"{point['round']} {point['epoch']}")
-        x = _LEFT + step * number
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 24}" text-anchor="middle">{text}</text>')
-        parts.append(
-            f'<text x="{x:.1f}" y="{_HEIGHT - 9}" text-anchor="middle" fill="#777">{point["minutes"]} min</text>'
-        )
+    for number in range(len(points)):
+        parts.append(f'<text x="{_LEFT + step * number:.1f}" y="{_HEIGHT - 26}" text-anchor="middle">{number}</text>')
+    legend = "epochs; filled: on cuts, white: on whole canvases, grey: the weights that a training started from"
+    parts.append(f'<text x="{_LEFT}" y="{_HEIGHT - 8}" fill="#555">{legend}</text>')
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text("\n".join([*parts, "</svg>"]) + "\n", encoding="utf-8")
     return points

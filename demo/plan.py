@@ -12,7 +12,10 @@ _STRIDE_PX = 32
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`epochs` over `pictures` square cuts, then `polish_epochs` over a third as many whole canvases."""
+    """`epochs` over `pictures` square cuts, then `polish_epochs` over a third as many whole canvases.
+
+    Weights to go on from may leave the first out.
+    """
 
     epochs: int = 8
     polish_epochs: int = 3
@@ -27,7 +30,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         for name, value, least in (
-            ("epochs", self.epochs, 1),
+            ("epochs", self.epochs, 0 if self.start else 1),
             ("polish epochs", self.polish_epochs, 0),
             ("pictures", self.pictures, 3),
             ("seed", self.seed, 0),

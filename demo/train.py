@@ -70,7 +70,8 @@ def train(plan: Plan, runs: Path = RUNS, weights: Path = WEIGHTS) -> dict[str, A
     start = _keep_start(plan, folder)
     if start is not None:
         keeper.start(start)
-    start = _round(ultralytics, plan, folder / "cuts", data / "cuts.yaml", start, _on_cuts(plan), keeper)
+    if plan.epochs:
+        start = _round(ultralytics, plan, folder / "cuts", data / "cuts.yaml", start, _on_cuts(plan), keeper)
     if plan.polish_epochs:
         _round(ultralytics, plan, folder / "canvases", data / "canvases.yaml", start, _on_canvases(plan), keeper)
     return keeper.record or {"kept": "the weights it started from", "map50_95": keeper.best}
@@ -79,7 +80,7 @@ def train(plan: Plan, runs: Path = RUNS, weights: Path = WEIGHTS) -> dict[str, A
 def prepare(plan: Plan, folder: Path) -> Path:
     """Render the pictures of the plan, or find them rendered. Returns their folder."""
     done = folder / "complete.json"
-    wanted = {"train": plan.pictures, "polish": plan.polish_pictures, "val": plan.held_out}
+    wanted = {"train": plan.pictures if plan.epochs else 0, "polish": plan.polish_pictures, "val": plan.held_out}
     key = {"seed": plan.seed, "source": source_hash("pictures.py")}
     if done.is_file() and json.loads(done.read_text(encoding="utf-8")) == wanted | key:
         return folder

@@ -215,6 +215,15 @@ def test_impossible_plans_are_one_clear_line(
     assert captured.out == ""
 
 
+def test_weights_to_go_on_from_need_no_cuts() -> None:
+    """With a start the first round may be left out; its command says so and how many layers stay as they are."""
+    plan = Plan(epochs=0, polish_epochs=2, start=ROOT / "demo" / "weights" / "yolo12n.pt", freeze=6)
+    assert "--epochs 0 --polish-epochs 2" in plan.command
+    assert plan.command.endswith("--freeze 6")
+    with pytest.raises(ValueError, match="freeze must be at least 0, got -1"):
+        Plan(freeze=-1)
+
+
 def test_training_without_its_packages_or_its_gpu_is_one_clear_line(tmp_path: Path) -> None:
     """Without torch, and for a GPU that is not there, the command says so before it renders anything."""
     code = (
