@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from clients.errors import FleetError
-
-_CLIPS = Path("demo/clips")
+from demo import measures
+from demo.rendering import CLIPS, render, render_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,37 +50,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _commands() -> dict[str, Command]:
     return {
         "run": Command("render the cameras and run them through a real Triton", _run_options, _run),
-        "render": Command("render the cameras' H.264 clips and their truth", _render_options, _render),
-        "mot": Command("write the clips' truth in MOTChallenge's format", _mot_options, _mot),
-        "tracking": Command("measure our tracker beside published ones", _tracking_options, _tracking),
+        "render": Command("render the cameras' H.264 clips and their truth", render_options, render),
+        "mot": Command("write the clips' truth in MOTChallenge's format", measures.mot_options, measures.mot),
+        "tracking": Command("measure our tracker beside published ones", measures.tracking_options, measures.tracking),
+        "difficulty": Command(
+            "what a fixed detection interval costs on the busy cameras",
+            measures.difficulty_options,
+            measures.difficulty,
+        ),
+        "evaluate": Command(
+            "measure the weights as served, and in PyTorch", measures.evaluate_options, measures.evaluate
+        ),
+        "pages": Command(
+            "write the documentation's contact sheets and training curve", measures.pages_options, measures.pages
+        ),
+        "stand-ins": Command(
+            "let the n weights on three canvas sizes look at the clips", measures.tracking_options, measures.stand_ins
+        ),
         "train": Command("train the small yolo12n weights on pictures of other streets", _train_options, _train),
     }
-
-
-def _render_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--cameras", type=int, default=8, metavar="N", help="how many cameras (default %(default)s)")
-    parser.add_argument("--seconds", type=int, default=30, metavar="S", help="length of a clip (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another traffic (default %(default)s)")
-    parser.add_argument("--out", type=Path, default=_CLIPS, metavar="DIR", help="clips folder (default %(default)s)")
-    parser.add_argument("--force", action="store_true", help="render again what is there already")
-
-
-def _render(options: argparse.Namespace) -> dict[str, Any]:
-    from demo.clips import render_clips
-    from demo.progress import bars
-
-    with bars() as bar:
-        task = bar.add_task("clips", total=1.0)
-        report = render_clips(
-            options.cameras,
-            options.seconds,
-            options.seed,
-            options.out,
-            force=options.force,
-            progress=lambda name, share: bar.update(task, completed=share, description=f"clips: {name}"),
-        )
-        bar.update(task, completed=1.0, description=f"clips: {report['rendered']} rendered, {report['cached']} cached")
-    return report
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
@@ -94,60 +82,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     from demo.run import CLIP_S, check, run
 
     check(options.cameras, options.seconds)
-    clips = argparse.Namespace(cameras=options.cameras, seconds=CLIP_S, seed=0, out=_CLIPS, force=False)
-    return run([Path(clip) for clip in _render(clips)["clips"]], options.seconds)
-
-
-def _mot_options(parser: argparse.ArgumentParser) -> None:
-    _render_options(parser)
-    parser.add_argument(
-        "--mot", type=Path, default=Path("demo/mot"), metavar="DIR", help="where the truth goes (default %(default)s)"
-    )
-
-
-def _mot(options: argparse.Namespace) -> dict[str, Any]:
-    from demo.mot import write_mot
-    from demo.truth import read_truth
-
-    clips = [Path(clip) for clip in _render(options)["clips"]]
-    return {
-        "truth": [
-            str(path) for path in write_mot([read_truth(clip.with_suffix(".json")) for clip in clips], options.mot)
-        ]
-    }
-
-
-def _tracking_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--cameras", type=int, default=8, metavar="N", help="how many cameras (default %(default)s)")
-    parser.add_argument("--seconds", type=int, default=20, metavar="S", help="of each clip (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another traffic (default %(default)s)")
-
-
-def _tracking(options: argparse.Namespace) -> dict[str, Any]:
-    from demo.clips import Job
-    from demo.progress import bars
-    from demo.run import CLIP_S
-    from demo.tracking.benchmark import benchmark
-    from demo.tracking.environments import require
-
-    require()  # rendering takes minutes
-    if not 1 <= options.seconds <= CLIP_S:
-        raise ValueError(f"--seconds must be 1 to {CLIP_S}, the clips' length, got {options.seconds}")
-    folder = _CLIPS if options.seed == 0 else _CLIPS / f"seed-{options.seed}"
-    clips = argparse.Namespace(cameras=options.cameras, seconds=CLIP_S, seed=options.seed, out=folder, force=False)
-    _render(clips)
-    jobs = [Job(index, options.seed, CLIP_S, folder) for index in range(options.cameras)]
-    with bars() as bar:
-        task = bar.add_task("tracking", total=1.0)
-        report = benchmark(
-            jobs,
-            options.seconds,
-            Path("demo/runs/tracking"),
-            lambda text, share: bar.update(task, completed=share, description=f"tracking: {text}"),
-        )
-        bar.update(task, completed=1.0, description="tracking: done")
-    sys.stderr.write(report.table() + "\n")
-    return report.as_json()
+    clips = argparse.Namespace(cameras=options.cameras, seconds=CLIP_S, seed=0, out=CLIPS, force=False, workers=2)
+    return run([Path(clip) for clip in render(clips)["clips"]], options.seconds)
 
 
 def _train_options(parser: argparse.ArgumentParser) -> None:
@@ -166,6 +102,9 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=plan.seed, help="of pictures and weights (default %(default)s)")
     parser.add_argument("--device", default=plan.device, help="auto, cpu, or a GPU's number (default %(default)s)")
     parser.add_argument("--start", type=Path, default=None, metavar="FILE", help="go on from these weights")
+    parser.add_argument(
+        "--freeze", type=int, default=plan.freeze, metavar="N", help="first layers that stay as they are"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the rounds that were interrupted")
     parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="weights folder (default demo/weights)")
 
@@ -183,6 +122,7 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
         device=options.device,
         resume=options.resume,
         start=options.start,
+        freeze=options.freeze,
     )
     return train(plan, weights=options.out or WEIGHTS)
 

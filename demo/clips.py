@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache
@@ -19,14 +19,15 @@ import cv2
 from numpy.typing import NDArray
 
 from clients.errors import FleetError
+from demo.city.cameras import View
 from demo.render import Renderer
-from demo.scenes import CLASSES, Purpose, Scene, scene
+from demo.scenes import CLASSES, Purpose, Scene, camera_name, scene, view_of
 from demo.truth import TrueObject, Truth, TruthError, read_truth
 from demo.video import encode
 
 MOST_CAMERAS, MOST_SECONDS = 500, 3600
 _BYTES_PER_PIXEL_S = 0.7  # truth included, generously: 0.5 Mbit/s at 640x360 and 15 objects
-_SOURCES = ("scenes.py", "sprites.py", "backdrop.py", "render.py", "truth.py", "video.py", "clips.py")
+_SOURCES = ("city", "scenes.py", "render.py", "truth.py", "video.py", "clips.py")  # of a folder: all its files
 
 
 class RenderError(FleetError):
@@ -48,9 +49,14 @@ class Job:
         return scene(Purpose.CLIPS, self.seed, self.index)
 
     @property
+    def view(self) -> View:
+        """How it is seen and sent; far quicker to know than the scene."""
+        return view_of(Purpose.CLIPS, self.seed, self.index)
+
+    @property
     def clip(self) -> Path:
-        """The H.264 file."""
-        return self.folder / f"{self.scene.name}.mp4"
+        """The video."""
+        return self.folder / f"{camera_name(self.index)}.mp4"
 
     @property
     def truth(self) -> Path:
@@ -73,6 +79,21 @@ class Job:
             return False
 
 
+def render_jobs(
+    jobs: Sequence[Job], *, force: bool = False, workers: int = 2, progress: Callable[[str, float], None] | None = None
+) -> list[Job]:
+    """Make those clips that are not there, or all of them; returns which. Raises RenderError."""
+    folder = jobs[0].folder
+    with _translated(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+        todo = [job for job in jobs if force or not job.is_rendered()]
+        _check_room(todo, folder)
+        _render_all(todo, workers, progress or (lambda _name, _share: None))
+    return todo
+
+
 def render_clips(
     cameras: int,
     seconds: int,
@@ -83,7 +104,7 @@ def render_clips(
     workers: int = 2,
     progress: Callable[[str, float], None] | None = None,
 ) -> dict[str, Any]:
-    """Make all clips; returns {"clips", "rendered", "cached", "seconds_spent"}.
+    """Make all clips; returns {"clips", "rendered", "cached", "frames", "seconds_spent"}; `frames` are those rendered.
 
     `progress` is told clips that are finished: their name and the share of the work, 0..1. Raises RenderError for
     a folder that cannot be written or has no room, ValueError for counts out of range.
@@ -94,17 +115,12 @@ def render_clips(
         raise ValueError(f"seed must not be negative, got {seed}")
     started = time.monotonic()
     jobs = [Job(index, seed, seconds, folder) for index in range(cameras)]
-    with _translated(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
-        todo = [job for job in jobs if force or not job.is_rendered()]
-        _check_room(todo, folder)
-        _render_all(todo, workers, progress or (lambda _name, _share: None))
+    rendered = render_jobs(jobs, force=force, workers=workers, progress=progress)
     return {
         "clips": [str(job.clip) for job in jobs],
-        "rendered": len(todo),
-        "cached": len(jobs) - len(todo),
+        "rendered": len(rendered),
+        "cached": len(jobs) - len(rendered),
+        "frames": sum(job.seconds * job.view.fps for job in rendered),
         "seconds_spent": round(time.monotonic() - started, 2),
     }
 
@@ -126,7 +142,19 @@ def render_clip(job: Job) -> Path:
     clip, truth = (path.with_name(path.name + ".part") for path in (job.clip, job.truth))
     try:
         encode(clip, view, images())
-        known = Truth(shown.name, view.width, view.height, view.fps, job.seed, CLASSES, job.key, frames)
+        known = Truth(
+            shown.name,
+            view.width,
+            view.height,
+            view.fps,
+            job.seed,
+            CLASSES,
+            job.key,
+            frames,
+            view.kind,
+            view.density,
+            view.conditions,
+        )
         truth.write_bytes(known.to_json())
         job.truth.unlink(missing_ok=True)  # never an old truth beside a new clip
         clip.replace(job.clip)
@@ -139,7 +167,7 @@ def render_clip(job: Job) -> Path:
 
 def _render_all(todo: list[Job], workers: int, progress: Callable[[str, float], None]) -> None:
     """Largest first, so that no process is left alone with the longest clip at the end."""
-    cost = {job: job.scene.view.width * job.scene.view.height * job.scene.view.fps for job in todo}
+    cost = {job: job.view.width * job.view.height * job.view.fps for job in todo}
     total, done = sum(cost.values()), 0
     with ProcessPoolExecutor(max(1, min(workers, len(todo))), mp_context=get_context("spawn")) as pool:
         running: dict[Future[Path], Job] = {
@@ -164,7 +192,7 @@ def _check(name: str, value: int, most: int) -> None:
 
 
 def _check_room(todo: list[Job], folder: Path) -> None:
-    views = [job.scene.view for job in todo]
+    views = [job.view for job in todo]
     needed = sum(view.width * view.height * job.seconds for view, job in zip(views, todo, strict=True))
     needed = int(needed * _BYTES_PER_PIXEL_S)
     free = shutil.disk_usage(folder).free
@@ -184,5 +212,11 @@ def _translated(folder: Path) -> Iterator[None]:
 @cache
 def source_hash(*others: str) -> str:
     """Hash of the code that draws, and of other files of this folder."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in source_files(*others))).hexdigest()
+
+
+def source_files(*others: str) -> list[Path]:
+    """The files that `source_hash` covers."""
     here = Path(__file__).resolve().parent
-    return hashlib.sha256(b"".join((here / name).read_bytes() for name in (*_SOURCES, *others))).hexdigest()
+    places = [here / name for name in (*_SOURCES, *others)]
+    return [file for place in places for file in (sorted(place.glob("*.py")) if place.is_dir() else [place])]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from clients.sources.file import FileSource, Timing
 from clients.sources.frame import Frame
 from clients.types import Canvas, Detections, Thresholds
 from demo.clips import Job
+from demo.scenes import camera_name
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 THRESHOLDS = Thresholds(score=0.05, iou=0.7)
@@ -32,6 +33,18 @@ class DetectionsError(FleetError):
     """The clips cannot be looked at."""
 
 
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Exported engine and postprocess below `folder`, and the canvas that they were exported for."""
+
+    folder: Path = WEIGHTS
+    canvas: Canvas = field(default_factory=Canvas)
+
+    def path(self, name: str) -> Path:
+        """The ONNX file of a model."""
+        return self.folder / name / "1" / "model.onnx"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
     """One clip: `times_s` FP64 (frames,) and what was found in each frame, in source pixels."""
@@ -40,47 +53,54 @@ class Seen:
     frames: Sequence[Detections]
 
 
-def look(jobs: Sequence[Job], seconds: int, folder: Path, progress: Callable[[int, int], None]) -> dict[str, Seen]:
+def look(
+    jobs: Sequence[Job],
+    seconds: int,
+    folder: Path,
+    progress: Callable[[int, int], None],
+    models: Models | None = None,
+) -> dict[str, Seen]:
     """The first `seconds` of every clip by its camera's name, from `folder` where they were looked at before.
 
     `progress` is told frames done and in all. Raises DetectionsError without ONNX Runtime, SourceError, OSError.
     """
+    models = models or Models()
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {job: folder / f"{job.scene.name}-{seconds}s-{_key(job)}.npz" for job in jobs}
-    lengths = {job: min(seconds, job.seconds) * job.scene.view.fps for job in jobs}
+    paths = {job: folder / f"{camera_name(job.index)}-{seconds}s-{_key(job, models)}.npz" for job in jobs}
+    lengths = {job: min(seconds, job.seconds) * job.view.fps for job in jobs}
     done, total = 0, sum(lengths.values())
     network: _Network | None = None
     for job, path in paths.items():
         if not path.is_file():
-            network = network or _Network()
+            network = network or _Network(models)
             rows: list[NDArray[np.float32]] = []
             times_s: list[float] = []
-            for frame in islice(FileSource(job.scene.name, job.clip).frames(_UNPACED), lengths[job]):
+            for frame in islice(FileSource(camera_name(job.index), job.clip).frames(_UNPACED), lengths[job]):
                 rows.append(network.find(frame))
                 times_s.append(frame.media_time_s)
                 progress(done + len(rows), total)
             _write(path, times_s, rows)
         done += lengths[job]
         progress(done, total)
-    return {job.scene.name: _read(path) for job, path in paths.items()}
+    return {camera_name(job.index): _read(path) for job, path in paths.items()}
 
 
 class _Network:
     """Engine and postprocess of tier n."""
 
-    def __init__(self) -> None:
+    def __init__(self, models: Models) -> None:
         try:
             import onnxruntime
         except ImportError as error:
             raise DetectionsError(
                 "the weights need onnxruntime, in the dependency group export; see `make test`"
             ) from error
-        self._canvas = Canvas()
+        self._canvas = models.canvas
         self._frames = np.empty((1, *self._canvas.nv12_shape), dtype=np.uint8)
         options = onnxruntime.SessionOptions()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves idle time to others
         self._engine, self._post = (
-            onnxruntime.InferenceSession(str(_model(name)), options, providers=["CPUExecutionProvider"])
+            onnxruntime.InferenceSession(str(models.path(name)), options, providers=["CPUExecutionProvider"])
             for name in _MODELS
         )
 
@@ -110,11 +130,7 @@ def _read(path: Path) -> Seen:
         return Seen(data["times_s"], [Detections.from_rows(rows) for rows in split])
 
 
-def _key(job: Job) -> str:
+def _key(job: Job, models: Models) -> str:
     """Hash of all that the answer depends on."""
-    models = b"".join(hashlib.sha256(_model(name).read_bytes()).digest() for name in _MODELS)
-    return hashlib.sha256(models + f"{job.key} {THRESHOLDS}".encode()).hexdigest()[:16]
-
-
-def _model(name: str) -> Path:
-    return WEIGHTS / name / "1" / "model.onnx"
+    digests = b"".join(hashlib.sha256(models.path(name).read_bytes()).digest() for name in _MODELS)
+    return hashlib.sha256(digests + f"{job.key} {THRESHOLDS}".encode()).hexdigest()[:16]

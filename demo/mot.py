@@ -1,7 +1,7 @@
 """The clips' truth in MOTChallenge's format, which every tool that measures trackers reads.
 
 `<camera>/gt/gt.txt` holds a line per object and frame: frame (from 1), id, left, top, width, height in source pixels,
-whether it counts (1 or 0), class (from 1), visibility 0..1. `<camera>/seqinfo.ini` names the rest.
+whether it counts (1, or 0: the truth ignores it), class (from 1), visibility. `<camera>/seqinfo.ini` names the rest.
 Source: Milan et al., MOT16: A Benchmark for Multi-Object Tracking, 2016, tables 4 and 5.
 """
 
@@ -10,19 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from demo.truth import TrueObject, Truth
-
-LEAST_VISIBILITY = 0.25
-LEAST_SIDE = 1 / 30  # of the picture's height, for a box's longer side: 12 px at 640x360
-
-
-def counts(entry: TrueObject, height: int) -> bool:
-    """Whether anybody is asked to find the object in a picture of that height: not mostly hidden, not tiny.
-
-    What does not count is not missed when it is not found, and is no mistake when it is.
-    """
-    x1, y1, x2, y2 = entry.xyxy
-    return entry.visibility >= LEAST_VISIBILITY and max(x2 - x1, y2 - y1) >= LEAST_SIDE * height
+from demo.truth import Truth
 
 
 def write_mot(truths: Sequence[Truth], folder: Path) -> list[Path]:
@@ -36,7 +24,7 @@ def lines(truth: Truth) -> Iterator[str]:
         for entry in objects:
             x1, y1, x2, y2 = entry.xyxy
             box = f"{x1:.1f},{y1:.1f},{x2 - x1:.1f},{y2 - y1:.1f}"
-            flag = int(counts(entry, truth.height))
+            flag = int(not entry.ignore)
             yield f"{number},{entry.object_id},{box},{flag},{entry.class_id + 1},{entry.visibility:.2f}"
 
 

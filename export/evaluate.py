@@ -90,7 +90,7 @@ def measure(
     checkpoint = weights.chosen(reference.tier, reference.weights, untrained=False)
     pictures = labelled_set(reference.data, checkpoint.classes, spec.canvas, reference.pictures)
     post = postprocess_onnx(spec)
-    predictors: dict[str, Predict] = {_NAME: _torch(checkpoint, spec)}
+    predictors: dict[str, Predict] = {_NAME: in_torch(checkpoint, spec)}
     for variant, engine in engines.items():
         predictors[variant] = _onnx_runtime(engine, post) if variant == "fp16" else served(engine, post)
     return scores_of(pictures, predictors, progress)
@@ -167,6 +167,14 @@ def scores_of(
     pictures: LabelledSet, predictors: dict[str, Predict], progress: Callable[[int, int], None]
 ) -> dict[str, Score]:
     """Every predictor on every picture, as `evaluate` does; `progress` is told pictures done and in all."""
+    truths, rows = answers_of(pictures, predictors, progress)
+    return {name: score(pictures.classes, truths, found) for name, found in rows.items()}
+
+
+def answers_of(
+    pictures: LabelledSet, predictors: dict[str, Predict], progress: Callable[[int, int], None]
+) -> tuple[list[Labelled], dict[str, NDArray[np.float64]]]:
+    """Truths without pixels, and by predictor the rows that `score` judges."""
     truths: list[Labelled] = []
     rows: dict[str, list[NDArray[np.float64]]] = {name: [] for name in predictors}
     for index, one in enumerate(pictures.pictures):
@@ -175,11 +183,29 @@ def scores_of(
             rows[name].append(np.column_stack((np.full(len(found), index), found)))
         truths.append(Labelled(one.picture[:0], one.frames[:0], one.geometry, one.boxes, one.ignored))
         progress(index + 1, pictures.count)
-    return {name: score(pictures.classes, truths, np.concatenate(found)) for name, found in rows.items()}
+    return truths, {name: np.concatenate(found) for name, found in rows.items()}
 
 
 def score(classes: Sequence[str], truths: Sequence[Labelled], rows: NDArray[np.float64]) -> Score:
     """By pycocotools; `rows` (n, 7): picture, x1, y1, x2, y2, score, class. Raises ExportError: nothing labelled."""
+    precision = precisions(classes, truths, rows)[..., 0]
+    per_class = {
+        name: float(precision[:, :, index].mean()) * 100
+        for index, name in enumerate(classes)
+        if precision[:, :, index].min() >= 0
+    }
+    if not per_class:
+        raise ExportError("no picture has a label of the network's classes")
+    labelled = precision[:, :, [index for index, name in enumerate(classes) if name in per_class]]
+    rounded = {name: round(value, 2) for name, value in per_class.items()}
+    return Score(round(float(labelled.mean()) * 100, 3), round(float(labelled[0].mean()) * 100, 3), rounded)
+
+
+def precisions(classes: Sequence[str], truths: Sequence[Labelled], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """FP64 [IoU 0.5 to 0.95, recall, class, size], 0..1, as pycocotools fills it: -1 where nothing is labelled.
+
+    Sizes are COCO's: all, below 32 x 32, up to 96 x 96, above; in the pixels of the boxes.
+    """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -195,17 +221,7 @@ def score(classes: Sequence[str], truths: Sequence[Labelled], rows: NDArray[np.f
         judge.params.imgIds = sorted(truth.imgs)
         judge.evaluate()
         judge.accumulate()
-    precision = judge.eval["precision"][:, :, :, 0, 2]  # [IoU 0.5 … 0.95, recall, class]; -1 where nothing is labelled
-    per_class = {
-        name: float(precision[:, :, index].mean()) * 100
-        for index, name in enumerate(classes)
-        if precision[:, :, index].min() >= 0
-    }
-    if not per_class:
-        raise ExportError("no picture has a label of the network's classes")
-    labelled = precision[:, :, [index for index, name in enumerate(classes) if name in per_class]]
-    rounded = {name: round(value, 2) for name, value in per_class.items()}
-    return Score(round(float(labelled.mean()) * 100, 3), round(float(labelled[0].mean()) * 100, 3), rounded)
+    return np.asarray(judge.eval["precision"][..., 2])  # with up to 300 boxes a picture
 
 
 def _dataset(classes: Sequence[str], truths: Sequence[Labelled]) -> dict[str, Any]:
@@ -231,7 +247,8 @@ def _dataset(classes: Sequence[str], truths: Sequence[Labelled]) -> dict[str, An
     }
 
 
-def _torch(checkpoint: weights.Checkpoint, spec: Spec) -> Predict:
+def in_torch(checkpoint: weights.Checkpoint, spec: Spec) -> Predict:
+    """The reference: Ultralytics' network and suppression on the picture as OpenCV decoded it."""
     suppress = weights.ultralytics_suppression()
 
     def predict(one: Labelled) -> NDArray[np.float32]:

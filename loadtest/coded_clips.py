@@ -70,9 +70,10 @@ def _write(number: int, seconds: int, path: Path) -> None:
 
 
 def coded_scene(number: int) -> Scene:
-    """The street of a camera, at the size and rate that all have here."""
+    """The place of a camera, at the size and rate and in the codec that all have here."""
     base = scene(Purpose.CLIPS, _SEED, number)
-    return replace(base, view=replace(base.view, width=WIDTH_PX, height=HEIGHT_PX, fps=FPS))
+    view = replace(base.view, width=WIDTH_PX, height=HEIGHT_PX, fps=FPS, codec="h264", colour="bt601")
+    return replace(base, view=view)
 
 
 def _pictures(shown: Scene, number: int, seconds: int) -> Iterator[NDArray[np.uint8]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,17 @@ from numpy.typing import NDArray
 
 from clients.errors import FleetError
 from clients.sources.file import FileSource, Timing
+from clients.sources.frame import Frame
 from clients.sources.picture import Picture
 from clients.types import Canvas, Detections, Thresholds
 from demo.clips import Job, source_hash
+from demo.scenes import camera_name
+from demo.stand_ins import STAND_INS
 from demo.truth import TrueObject, read_truth
 
-CANVASES = (Canvas(448, 256), Canvas(640, 384), Canvas(960, 576))  # stand-ins of rising strength; the second is served
+CANVASES = tuple(STAND_INS.values())  # of rising strength; the second is what is served
+CAMERAS = (0, 1, 2, 3, 4, 5, 6, 7, 9)  # three static, three calm and three busy ones; the demo renders all but the last
+RECORDED_S = 20  # of each clip
 THRESHOLDS = Thresholds()  # what the product shows
 KEPT = Path(__file__).resolve().parent / "detections"
 WEIGHTS = Path(__file__).resolve().parent.parent / "demo" / "weights" / "yolo12n.pt"
@@ -67,7 +73,7 @@ def recordings(
     cache.mkdir(parents=True, exist_ok=True)
     found = []
     for number, job in enumerate(jobs):
-        progress(job.scene.name, number / len(jobs))
+        progress(camera_name(job.index), number / len(jobs))
         looks = _looks(job, cache)
         seen = {str(canvas): _detections(job, canvas, cache) for canvas in canvases}
         found.append(_recording(job, looks, seen))
@@ -76,16 +82,16 @@ def recordings(
 
 
 def _recording(job: Job, looks: Mapping[str, NDArray[Any]], seen: Mapping[str, Sequence[Detections]]) -> Recording:
-    view, truth = job.scene.view, read_truth(job.truth).frames
+    view, truth = job.view, read_truth(job.truth).frames
     return Recording(
-        job.scene.name,
+        camera_name(job.index),
         view.density,
         (view.width, view.height),
         view.fps,
         looks["times_s"],
         looks["thumbnails"],
         looks["edges"],
-        truth,
+        truth[: len(looks["times_s"])],
         seen,
     )
 
@@ -94,10 +100,10 @@ def _looks(job: Job, cache: Path) -> Mapping[str, NDArray[Any]]:
     """Times, thumbnails and edges of every frame."""
     from clients.router import article_edges
 
-    path = cache / f"{job.scene.name}-looks-{job.key[:16]}.npz"
+    path = cache / f"{camera_name(job.index)}-{RECORDED_S}s-{job.key[:16]}.npz"
     if not path.is_file():
         times_s, thumbnails, edges = [], [], []
-        for frame in FileSource(job.scene.name, job.clip).frames(_UNPACED):
+        for frame in _frames(job):
             times_s.append(frame.media_time_s)
             thumbnails.append(frame.picture.thumbnail())
             edges.append(article_edges(_luma(frame.picture)))
@@ -111,6 +117,10 @@ def _looks(job: Job, cache: Path) -> Mapping[str, NDArray[Any]]:
         return {name: stored[name] for name in stored.files}
 
 
+def _frames(job: Job) -> Iterator[Frame]:
+    return islice(FileSource(camera_name(job.index), job.clip).frames(_UNPACED), RECORDED_S * job.view.fps)
+
+
 def _luma(picture: Picture) -> NDArray[np.uint8]:
     import cv2
 
@@ -121,7 +131,7 @@ def _luma(picture: Picture) -> NDArray[np.uint8]:
 
 def _detections(job: Job, canvas: Canvas, cache: Path) -> Sequence[Detections]:
     """Kept in the repository, or in the cache, or computed now."""
-    name = f"{job.scene.name}-{canvas}.npz"
+    name = f"{camera_name(job.index)}-{canvas}.npz"
     key = _key(job, canvas)
     for folder in (KEPT, cache):
         if (found := _read(folder / name, key)) is not None:
@@ -137,10 +147,10 @@ def _computed(job: Job, canvas: Canvas) -> Iterator[NDArray[np.float32]]:
     try:
         detector = _Detector(canvas)
     except ImportError as error:
-        raise RecordingError(
-            f"{job.scene.name} has not been looked at on {canvas} and {error.name} is missing: `make test` installs it"
-        ) from error
-    for frame in FileSource(job.scene.name, job.clip).frames(_UNPACED):
+        name = camera_name(job.index)
+        text = f"{name} has not been looked at on {canvas} and {error.name} is missing: `make test` installs it"
+        raise RecordingError(text) from error
+    for frame in _frames(job):
         yield detector.find(frame.picture)
 
 
@@ -203,10 +213,5 @@ def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 def _key(job: Job, canvas: Canvas) -> str:
     """Hash of what the answers depend on: what was drawn, the weights, the thresholds. Not of library versions."""
-    drawn = f"{source_hash()} {job.index} {job.seed} {job.seconds} {canvas} {THRESHOLDS}"
+    drawn = f"{source_hash()} {job.index} {job.seed} {RECORDED_S} {canvas} {THRESHOLDS}"
     return hashlib.sha256(drawn.encode() + WEIGHTS.read_bytes()).hexdigest()[:32]
-
-
-def kept_for(job: Job) -> bool:
-    """Whether the repository holds this clip's detections on every canvas."""
-    return all(_read(KEPT / f"{job.scene.name}-{canvas}.npz", _key(job, canvas)) is not None for canvas in CANVASES)

@@ -15,6 +15,7 @@ from clients.errors import FleetError
 from loadtest.engine_cost import engine_costs_ms
 from loadtest.policies import Outcome, governors, routers
 from loadtest.profile import read_profile
+from loadtest.recordings import CAMERAS
 from loadtest.savings import Experiment, Row
 from loadtest.simulate import PROFILES, judged, named, replay
 
@@ -56,7 +57,9 @@ def add_savings(commands: Any) -> None:
     parser.add_argument("--seconds", type=seconds, default=36.0, metavar="S", help="default %(default)s")
     text = "inferences per second and camera, on average, that all techniques together may spend (default %(default)s)"
     parser.add_argument("--rate", type=float, default=8.5, metavar="FPS", help=text)
-    parser.add_argument("--recordings", type=int, default=9, metavar="N", help="different clips (default %(default)s)")
+    parser.add_argument(
+        "--recordings", type=int, default=len(CAMERAS), metavar="N", help="different clips (default %(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"), metavar="DIR", help="default %(default)s")
     parser.set_defaults(command=savings)
 

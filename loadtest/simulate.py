@@ -11,10 +11,10 @@ from clients.arguments import seconds
 from clients.errors import ConfigError
 from clients.router import Policy
 from clients.types import Tier
-from demo.clips import Job, render_clips
+from demo.clips import Job, render_jobs
 from demo.run import CLIP_S
 from loadtest.profile import GpuProfile, read_profile
-from loadtest.recordings import CANVASES, Recording, recordings
+from loadtest.recordings import CAMERAS, CANVASES, Recording, recordings
 from loadtest.simulation.card import TierTiming, timings
 from loadtest.simulation.report import report
 from loadtest.simulation.run import Scenario, Simulation
@@ -22,7 +22,7 @@ from loadtest.simulation.verdict import Judge
 
 PROFILES = Path(__file__).resolve().parent / "gpus"
 CLIPS, CACHE = Path("demo/clips"), Path("out/recordings")
-RECORDINGS = 8
+RECORDINGS = len(CAMERAS)
 # n at three canvas sizes stands in for n, m and x: see recordings.py
 STAND_INS: Mapping[Tier, str] = dict(zip(Tier, map(str, CANVASES), strict=True))
 Progress = Callable[[str, float], None]
@@ -40,7 +40,9 @@ def add_simulate(commands: Any) -> None:
     parser.add_argument("--governor", choices=("ours", "article"), default="ours", help="default %(default)s")
     parser.add_argument("--demand", type=float, default=25.0, metavar="FPS", help="most per camera (default 25)")
     parser.add_argument("--busy", type=float, default=80.0, metavar="PERCENT", help="of the card, at most (default 80)")
-    parser.add_argument("--recordings", type=int, default=RECORDINGS, metavar="N", help="different clips (default 8)")
+    parser.add_argument(
+        "--recordings", type=int, default=RECORDINGS, metavar="N", help="different clips (default %(default)s)"
+    )
     parser.set_defaults(command=simulate)
 
 
@@ -89,7 +91,9 @@ def replay(count: int, progress: Progress | None = None) -> list[Recording]:
     """The demo's first `count` cameras, rendered, decoded and looked at where that has not been done yet."""
     from demo.progress import bars
 
-    jobs = [Job(index, 0, CLIP_S, CLIPS) for index in range(count)]
+    if not 1 <= count <= len(CAMERAS):
+        raise ValueError(f"--recordings must be 1 to {len(CAMERAS)}, got {count}")
+    jobs = [Job(index, 0, CLIP_S, CLIPS) for index in CAMERAS[:count]]
     with bars() as bar:
         task = bar.add_task("recordings", total=1.0)
 
@@ -98,7 +102,7 @@ def replay(count: int, progress: Progress | None = None) -> list[Recording]:
             if progress is not None:
                 progress(name, share)
 
-        render_clips(count, CLIP_S, 0, CLIPS, progress=lambda name, share: told(f"rendering {name}", share * 0.4))
+        render_jobs(jobs, progress=lambda name, share: told(f"rendering {name}", share * 0.4))
         return recordings(jobs, CACHE, lambda name, share: told(name, 0.4 + share * 0.6))
 
 

@@ -17,10 +17,19 @@ from numpy.typing import NDArray
 
 from demo.__main__ import _commands, main
 from demo.clips import Job
-from demo.pictures import CUT_PX, Labelled, camera_pictures, cut, split_cameras, write_pictures
+from demo.pictures import (
+    CUT_PX,
+    PICTURES_PER_CAMERA,
+    Labelled,
+    camera_pictures,
+    cut,
+    read_held_out,
+    split_cameras,
+    write_pictures,
+)
 from demo.plan import Plan
 from demo.render import Renderer
-from demo.scenes import CLASSES, Purpose, scene
+from demo.scenes import CLASSES, Purpose, scene, view_of, words_of
 from demo.train import prepare
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,10 +47,12 @@ def read_labels(folder: Path, split: str) -> dict[str, list[tuple[float, ...]]]:
 def test_cameras_of_clips_training_and_validation_are_never_the_same() -> None:
     """The words that seed a scene differ between purposes and splits, whatever seed and number are asked for."""
     asked = [(seed, number) for seed in range(4) for number in range(40)]
-    words: dict[str, set[tuple[int, ...]]] = {"clips": {Job(i, seed, 1, Path()).scene.seed for seed, i in asked}}
+    words: dict[str, set[tuple[int, ...]]] = {"clips": {words_of(Purpose.CLIPS, seed, i) for seed, i in asked}}
+    assert Job(7, 3, 1, Path()).scene.seed in words["clips"]
     for split in SPLITS:
         purpose, first = split_cameras(split)
-        words[split] = {scene(purpose, seed, first + i).seed for seed, i in asked}
+        words[split] = {words_of(purpose, seed, first + i) for seed, i in asked}
+        assert scene(purpose, 3, first + 7).seed in words[split]
     everything = set().union(*words.values())
     assert len(everything) == sum(map(len, words.values())) == 4 * len(asked)
     assert {w[0] for w in words["clips"]} == {int(Purpose.CLIPS)}
@@ -60,12 +71,16 @@ def test_training_streets_have_more_bicycles() -> None:
     """The rarest class is three times as frequent in training as in a clip's street of the same density."""
     counts: dict[Purpose, dict[str, set[int]]] = {purpose: {} for purpose in Purpose}
     for purpose in Purpose:
-        for index in range(8, 40):
-            shown = scene(purpose, 0, index)
-            bicycles = sum(m.class_id == CLASSES.index("bicycle") for m in shown.movers)
-            counts[purpose].setdefault(shown.view.density, set()).add(bicycles)
-    assert counts[Purpose.CLIPS] == counts[Purpose.VALIDATION] == {"static": {2}, "calm": {4}, "busy": {9}}
-    assert counts[Purpose.TRAINING] == {"static": {6}, "calm": {12}, "busy": {27}}
+        for index in range(18, 34):
+            if view_of(purpose, 0, index).kind == "street":
+                shown = scene(purpose, 0, index)
+                bicycles = sum(m.class_id == CLASSES.index("bicycle") for m in shown.movers)
+                counts[purpose].setdefault(shown.view.density, set()).add(bicycles)
+    few = {"static": {0}, "calm": {3}, "busy": {7}}
+    many = {"static": {0}, "calm": {9}, "busy": {21}}
+    for purpose, wanted in ((Purpose.CLIPS, few), (Purpose.VALIDATION, few), (Purpose.TRAINING, many)):
+        assert counts[purpose]
+        assert all(wanted[density] == found for density, found in counts[purpose].items())
 
 
 def test_a_plan_names_its_own_command() -> None:
@@ -84,7 +99,7 @@ def test_a_plan_names_its_own_command() -> None:
 def test_a_picture_is_the_canvas_that_serving_sees() -> None:
     """Validation pictures are 640x384, letterboxed with grey 114, and their boxes lie on the picture's part."""
     pictures = camera_pictures(Purpose.VALIDATION, 0, 0)
-    assert len(pictures) == 3
+    assert len(pictures) == PICTURES_PER_CAMERA
     for picture in pictures:
         assert picture.image.shape == (384, 640, 3)
         for band in (picture.image[:12], picture.image[-12:]):
@@ -119,18 +134,21 @@ def test_boxes_follow_the_objects_onto_the_canvas() -> None:
 
 def test_a_cut_keeps_what_lies_in_it() -> None:
     """Boxes move with the cut, are clipped to it, and go when too little is left of them."""
-    boxes = [(0, 100, 10, 140, 90), (1, 300, 20, 600, 80), (2, 0, 0, 60, 50), (3, 484, 5, 500, 40)]
+    boxes = [(0, 100, 40, 140, 90), (1, 300, 30, 440, 80), (2, 0, 40, 60, 90), (3, 180, 0, 200, 40)]
     whole = Labelled(
-        np.arange(384 * 640 * 3, dtype=np.uint32).astype(np.uint8).reshape(384, 640, 3), np.array(boxes, float)
+        np.arange(384 * 640 * 3, dtype=np.uint32).astype(np.uint8).reshape(384, 640, 3),
+        np.array(boxes, float),
+        np.array([False, True, False, False]),
     )
-    piece = cut(whole, 50)
-    assert np.array_equal(piece.image, whole.image[:, 50 : 50 + CUT_PX])
-    assert piece.boxes.tolist() == [[0, 50, 10, 90, 90], [1, 250, 20, 384, 80]]
+    piece = cut(whole, 50, 30)
+    assert np.array_equal(piece.image, whole.image[30 : 30 + CUT_PX, 50 : 50 + CUT_PX])
+    assert piece.boxes.tolist() == [[0, 50, 10, 90, 60], [1, 250, 0, 320, 50]]
+    assert piece.ignored.tolist() == [False, True]
 
 
 def test_written_pictures_are_what_ultralytics_reads(tmp_path: Path) -> None:
     """Each picture has a label file of its name, sizes are those of the split, and every share lies in 0..1."""
-    for split, count, size in (("train", 4, (384, 384)), ("val", 2, (384, 640))):
+    for split, count, size in (("train", 4, (320, 320)), ("val", 2, (384, 640))):
         write_pictures(tmp_path, split, 0, count, workers=1)
         images = sorted((tmp_path / "images" / split).glob("*.png"))
         labels = read_labels(tmp_path, split)
@@ -143,6 +161,19 @@ def test_written_pictures_are_what_ultralytics_reads(tmp_path: Path) -> None:
         assert (rows[:, 3:] > 0).all()
         assert (rows[:, 1:3] - rows[:, 3:] / 2 >= -1e-5).all()
         assert (rows[:, 1:3] + rows[:, 3:] / 2 <= 1 + 1e-5).all()
+
+
+def test_held_out_pictures_come_back_with_what_is_ignored(tmp_path: Path) -> None:
+    """All boxes of the canvas, in its pixels, those that count first; training's labels hold nothing that is tiny."""
+    write_pictures(tmp_path, "val", 0, 2, workers=1)
+    known = camera_pictures(Purpose.VALIDATION, 0, 0)
+    for read, whole in zip(read_held_out(tmp_path), known, strict=False):
+        order = np.argsort(whole.ignored, kind="stable")
+        np.testing.assert_allclose(read.boxes, whole.boxes[order], atol=0.01)
+        assert read.ignored.tolist() == sorted(whole.ignored.tolist())
+    assert any(picture.ignored.any() for picture in known)
+    size = np.concatenate([p.boxes for p in camera_pictures(Purpose.TRAINING, 0, 0)])
+    assert ((size[:, 3:5] - size[:, 1:3]) >= (6, 8)).all()
 
 
 def test_pictures_are_rendered_once_per_plan(tmp_path: Path) -> None:
@@ -182,6 +213,15 @@ def test_impossible_plans_are_one_clear_line(
     captured = capsys.readouterr()
     assert captured.err.strip() == f"demo: {message}"
     assert captured.out == ""
+
+
+def test_weights_to_go_on_from_need_no_cuts() -> None:
+    """With a start the first round may be left out; its command says so and how many layers stay as they are."""
+    plan = Plan(epochs=0, polish_epochs=2, start=ROOT / "demo" / "weights" / "yolo12n.pt", freeze=6)
+    assert "--epochs 0 --polish-epochs 2" in plan.command
+    assert plan.command.endswith("--freeze 6")
+    with pytest.raises(ValueError, match="freeze must be at least 0, got -1"):
+        Plan(freeze=-1)
 
 
 def test_training_without_its_packages_or_its_gpu_is_one_clear_line(tmp_path: Path) -> None:

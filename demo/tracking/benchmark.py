@@ -14,12 +14,11 @@ from clients.tracking.tracker import Tracker
 from clients.types import Detections
 from demo.clips import Job
 from demo.detections import Seen, look
-from demo.mot import LEAST_SIDE, LEAST_VISIBILITY
 from demo.tracking.cases import Clip, Detector, Rhythm, TrueFrame, clips_of
 from demo.tracking.contenders import OPPONENTS, OURS, reported, run
 from demo.tracking.environments import NEWER, require
 from demo.tracking.score import Reported, Score, score
-from demo.truth import read_truth
+from demo.truth import LEAST_SIDE_PX, LEAST_VISIBILITY, read_truth
 
 OBJECTS, UPDATES, GAP_S = 30, 400, 0.125
 Progress = Callable[[str, float], None]  # what is being done, and the share of all that is done
@@ -57,7 +56,7 @@ class Report:
             "accuracy": [row.as_json() for row in self.accuracy],
             "between": [row.as_json() for row in self.between],
             "ms_per_update": self.ms_per_update,
-            "objects_that_count": {"visibility": LEAST_VISIBILITY, "side_of_height": round(LEAST_SIDE, 4)},
+            "objects_that_count": {"visibility": LEAST_VISIBILITY, "side_on_canvas_px": LEAST_SIDE_PX},
         }
 
     def table(self) -> str:
@@ -123,7 +122,7 @@ def crowd() -> Clip:
         corner = (1 - np.abs(1 - (start + speed * time_s) % 2)) * (1220, 600) + rng.normal(0, 1, (OBJECTS, 2))
         boxes = np.concatenate((corner, corner + size), axis=1).astype(np.float32)
         found.append(Detections(boxes, np.full(OBJECTS, 0.8, np.float32), np.zeros(OBJECTS, np.int32)))
-    nothing = TrueFrame.of((), 720)
+    nothing = TrueFrame.of(())
     every = np.arange(UPDATES)
     return Clip("crowd", 25, (1280, 720), times_s, [nothing] * UPDATES, every, found)
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from clients.types import Detections
 from demo.detections import Seen
-from demo.mot import counts
 from demo.truth import TrueObject, Truth
 
 _GAP_S = (0.1, 0.8)
@@ -37,7 +36,7 @@ class Rhythm(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrueFrame:
-    """Truth of one frame: boxes FP32 (n, 4) in source pixels, the rest (n,). `counts`: see demo/mot.py."""
+    """Truth of one frame: boxes FP32 (n, 4) in source pixels, the rest (n,). `counts`: is not ignored."""
 
     xyxy: NDArray[np.float32]
     class_id: NDArray[np.int32]
@@ -45,13 +44,13 @@ class TrueFrame:
     counts: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, objects: Sequence[TrueObject], height: int) -> Self:
-        """From the truth of one frame of a picture of that height."""
+    def of(cls, objects: Sequence[TrueObject]) -> Self:
+        """From the truth of one frame."""
         return cls(
             xyxy=np.array([entry.xyxy for entry in objects], dtype=np.float32).reshape(-1, 4),
             class_id=np.array([entry.class_id for entry in objects], dtype=np.int32),
             object_id=np.array([entry.object_id for entry in objects], dtype=np.int64),
-            counts=np.array([counts(entry, height) for entry in objects], dtype=bool),
+            counts=np.array([not entry.ignore for entry in objects], dtype=bool),
         )
 
     @property
@@ -106,7 +105,7 @@ def inferred_frames(times_s: NDArray[np.float64], rhythm: Rhythm, seed: int) -> 
 
 
 def _clip(truth: Truth, seen: Seen | None, rhythm: Rhythm, seconds: int) -> Clip:
-    frames = [TrueFrame.of(objects, truth.height) for objects in truth.frames[: seconds * truth.fps]]
+    frames = [TrueFrame.of(objects) for objects in truth.frames[: seconds * truth.fps]]
     times_s = np.arange(len(frames)) / truth.fps if seen is None else seen.times_s[: len(frames)]
     inferred = inferred_frames(times_s, rhythm, zlib.crc32(truth.camera.encode()))
     found = [frames[index].detections if seen is None else seen.frames[index] for index in inferred]
