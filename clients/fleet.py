@@ -233,7 +233,7 @@ class Fleet:
             stays=True,
             on_over=self._subscriptions.end,
             control=control,
-            edges=edges_of(settings) if control is not None else None,
+            edges=edges_of(settings, served) if control is not None else None,
         )
         for spec in self._first:
             self._enter(pipeline, self._lane(spec, served))

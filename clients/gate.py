@@ -22,6 +22,7 @@ from clients.types import Verdict
 Look = Callable[[], NDArray[np.uint8]]  # a frame's thumbnail, UINT8 (36, 64), made only when it is asked for
 Luma = NDArray[np.float32]  # FP32 (36, 64)
 _FULL_CHANGE = 128.0  # a block whose mean luma moves by this many of 255 levels counts as wholly different
+_COLUMNS, _ROWS = np.arange(64), np.arange(36)
 _ALWAYS_NEWS = 24.0  # levels that the whole picture may shift by before that itself is a change
 
 
@@ -110,6 +111,8 @@ class Gate:
 
         Where neither it nor the one before had any, what changed between the two is noise.
         """
+        if self._rules.similarity_threshold is None:
+            return
         occupied = blocks_of(boxes)
         if self._reference is not None and self._before is not None:
             still = ~(occupied | self._occupied)
@@ -167,9 +170,8 @@ def relative(xyxy: NDArray[np.float32], size_px: tuple[int, int]) -> NDArray[np.
 def blocks_of(boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
     """BOOL (36, 64): the blocks that boxes, FP32 (n, 4) corners in 0..1, touch."""
     left, top, right, bottom = (boxes * np.array((64, 36, 64, 36), dtype=np.float32)).T[:, :, np.newaxis]
-    columns, rows = np.arange(64), np.arange(36)
-    across = (columns > left - 1) & (columns < right)
-    down = (rows > top - 1) & (rows < bottom)
+    across = (left - 1 < _COLUMNS) & (right > _COLUMNS)
+    down = (top - 1 < _ROWS) & (bottom > _ROWS)
     touched: NDArray[np.bool_] = down.T.astype(np.float32) @ across.astype(np.float32) > 0
     return touched
 

@@ -119,8 +119,8 @@ class Lane:
         """Whether the camera has failed, or was lost and has not come back."""
         return self._reader.report().is_down
 
-    def answered(self, frame: Frame, detections: Detections, now_ns: int, edges: float = 0.0) -> Result:
-        """The server's answer has come: ids, numbers, the scene, and the result for the sinks."""
+    def answered(self, frame: Frame, detections: Detections, now_ns: int, edges: float | None = None) -> Result:
+        """The answer has come: ids, numbers, the result for the sinks, and the scene where `edges` are known."""
         if self.camera.took_audit and self.latest is not None:
             self.audit.judged(self._shown_at(frame)[0], detections)
         track_ids = self.tracker.update(detections, frame.media_time_s)
@@ -133,7 +133,8 @@ class Lane:
         self._last_answer_ns = now_ns
         result = Result(frame.stream_id, frame.index, frame.media_time_s, age_ms, self.tier, detections, track_ids)
         self.latest = (frame, result)
-        self.scene = self._scene_reader(frame).read(detections, track_ids, edges, self.camera.likeness)
+        if edges is not None:
+            self.scene = self._scene_reader(frame).read(detections, track_ids, edges, self.camera.likeness)
         return result
 
     def _scene_reader(self, frame: Frame) -> SceneReader:

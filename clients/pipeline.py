@@ -65,7 +65,7 @@ class Pipeline:
         edges: Edges | None = None,
     ) -> None:
         """`control` is told what is answered; whoever asks it for a decision hands that to `obey`. `edges` measures a
-        frame's edges for it, by default those of the thumbnail.
+        frame's edges for it; without that it is not told what the pictures show.
 
         `fallback` is made of the tiers in `limits` when it is left out, the first of them being what others use.
 
@@ -244,7 +244,7 @@ class Pipeline:
         try:
             request = Request(spec.stream_id, frame.picture, lane.tier, spec.thresholds)
             detections = await self._transport.infer(request)
-            edges = 0.0 if self._edges is None else await self._edges(frame)
+            edges = None if self._edges is None else await self._edges(frame)
             self._answered(lane, frame, detections, granted_ns, edges)
         except FleetError as error:
             lane.camera.settle(Verdict.FAILED)
@@ -269,7 +269,7 @@ class Pipeline:
         self._waiting(lane)
         self._ended(lane)
 
-    def _answered(self, lane: Lane, frame: Frame, detections: Detections, granted_ns: int, edges: float) -> None:
+    def _answered(self, lane: Lane, frame: Frame, detections: Detections, granted_ns: int, edges: float | None) -> None:
         now_ns = time.monotonic_ns()
         self._window.answered()
         if self.fallback.answered(lane.spec.stream_id, lane.tier):

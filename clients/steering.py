@@ -57,8 +57,14 @@ def control_of(settings: Settings, served: Served, wanted: dict[str, Tier]) -> C
     )
 
 
-def edges_of(settings: Settings) -> Edges:
-    """What measures a frame's edges for the policy: the article's on the whole frame, else the thumbnail's."""
+def edges_of(settings: Settings, served: Served) -> Edges | None:
+    """What measures a frame's edges for the policy: the article's on the whole frame, else the thumbnail's.
+
+    None where nothing is to be chosen, so that no picture is looked at for nothing.
+    """
+    saving = settings.optimization
+    if len(served.tiers) == 1 or saving.switching == "fixed" or not saving.enable_model_switching:
+        return None
     return _article_edges if settings.optimization.switching == "article" else _thumbnail_edges
 
 
