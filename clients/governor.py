@@ -25,8 +25,22 @@ from clients.levers import ClockScale, GovernorRules, Ladder, QueueWindow
 __all__ = ["REASONS", "AgeGovernor", "ArticleGovernor", "Governor", "GovernorRules", "Load", "Orders", "governor_of"]
 
 # Why the orders are what they are, for metrics and logs: what was turned at this look, or why nothing was.
-REASONS = ("age", "queue", "clock", "recovery", "decoder", "bottom", "unknown", "waiting", "steady", "more", "less")
+REASONS = (
+    "age",
+    "queue",
+    "clock",
+    "recovery",
+    "decoder",
+    "elsewhere",
+    "bottom",
+    "unknown",
+    "waiting",
+    "steady",
+    "more",
+    "less",
+)
 _DECODER_FULL_PERCENT = 97.0
+_IDLE_PERCENT = 50.0
 _FALLING = 0.8  # an age below this share of the one before is falling
 
 
@@ -121,12 +135,15 @@ class AgeGovernor:
     def _sacrifice(self, load: Load, window_cut: bool, now_ns: int) -> str:
         """One step down, unless there is a reason to wait.
 
-        A full decoder is nothing that tiers or rates mend; a window that was just cut may be all that it takes; and
-        where the age is falling already, what was done before is working.
+        A full decoder, or whatever makes results late beside a card that is half idle with nothing in its queue (a
+        slow client, a camera's own delay), is nothing that tiers or rates mend; a window that was just cut may be all
+        that it takes; and where the age is falling already, what was done before is working.
         """
         queue_calm = load.queue_ms is not None and load.queue_ms <= self._rules.queue_objective_ms
         if load.decoder_percent is not None and load.decoder_percent >= _DECODER_FULL_PERCENT and queue_calm:
             return "decoder"
+        if load.busy_percent is not None and load.busy_percent < _IDLE_PERCENT and queue_calm:
+            return "elsewhere"
         falling = load.p95_age_ms is not None and load.p95_age_ms < _FALLING * self._age_before_ms
         if falling or (window_cut and not self._window_was_cut):
             return "waiting"

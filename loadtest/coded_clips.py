@@ -70,9 +70,9 @@ def _write(number: int, seconds: int, path: Path) -> None:
 
 
 def coded_scene(number: int) -> Scene:
-    """The place of a camera, at the size and rate and in the codec that all have here."""
+    """The place of a camera, at the size, rate and codec that all have here; no picture waits for another."""
     base = scene(Purpose.CLIPS, _SEED, number)
-    view = replace(base.view, width=WIDTH_PX, height=HEIGHT_PX, fps=FPS, codec="h264", colour="bt601")
+    view = replace(base.view, width=WIDTH_PX, height=HEIGHT_PX, fps=FPS, codec="h264", colour="bt601", b_frames=0)
     return replace(base, view=view)
 
 

@@ -209,6 +209,16 @@ def test_what_is_not_known_changes_nothing() -> None:
     assert {(round(one.budget_ms_per_s, 6), one.reason) for one in blind} == {(409.6, "unknown")}
 
 
+def test_lateness_beside_an_idle_card_is_not_the_cards() -> None:
+    """Half idle and nothing queued: whatever makes results late, tiers and rates stay. Busy, or queued, they go."""
+    late = replace(CALM, p95_age_ms=900, busy_percent=30)
+    governor = AgeGovernor(RULES)
+    for look in looks(governor, late, 20):
+        assert (look.reason, look.rate_scale) == ("elsewhere", 1.0)
+    for guilty in (replace(late, busy_percent=70), replace(late, busy_percent=None), replace(late, queue_ms=100)):
+        assert "age" in {look.reason for look in looks(AgeGovernor(RULES), guilty, 20)}
+
+
 def test_a_busy_card_is_not_asked_for_more() -> None:
     """Calm results on a card at 91 % leave the budget where it is; rates come back all the same."""
     governor = AgeGovernor(RULES)
