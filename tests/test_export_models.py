@@ -103,10 +103,8 @@ def test_an_unknown_word_names_models_and_commands(capsys: pytest.CaptureFixture
         cli.main(["yolo11n"])
     assert ended.value.code == 2
     told = capsys.readouterr().err.splitlines()[-1]
-    assert (
-        "expected yolo12n, yolo12m, yolo12x, or a command (configs, verify, build, status, evaluate, suppression, speed)"
-        in told
-    )
+    commands = "configs, verify, build, status, evaluate, suppression, speed"
+    assert f"expected yolo12n, yolo12m, yolo12x, or a command ({commands})" in told
     assert "got 'yolo11n'" in told
 
 
