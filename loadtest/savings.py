@@ -150,10 +150,10 @@ class Experiment:
         return Row(name, Tier.N.value, "batching", told["gpu_ms_per_camera_s"] / told["inferences_per_camera_s"], told)
 
     def uniform(self, gpu_ms_per_camera_s: float, first_fps: float) -> dict[str, Any]:
-        """One rate for all, tracker included, at this GPU time: looked for in three runs."""
+        """One rate for all, tracker included, at this GPU time: looked for in two runs."""
         fps = first_fps
         told = self._run(replace(self.plain, demand_fps=fps, tracks=True))
-        for _ in range(2):
+        for _ in range(1):
             fps *= gpu_ms_per_camera_s / told["gpu_ms_per_camera_s"]
             told = self._run(replace(self.plain, demand_fps=fps, tracks=True))
         return told
