@@ -131,16 +131,21 @@ def _luma(picture: Picture) -> NDArray[np.uint8]:
 
 def _detections(job: Job, canvas: Canvas, cache: Path) -> Sequence[Detections]:
     """Kept in the repository, or in the cache, or computed now."""
-    name = f"{camera_name(job.index)}-{canvas}.npz"
-    key = _key(job, canvas)
-    for folder in (KEPT, cache):
-        if (found := _read(folder / name, key)) is not None:
-            return found
+    if (found := kept_detections(job, canvas)) is not None:
+        return found
+    name, key = f"{camera_name(job.index)}-{canvas}.npz", _key(job, canvas)
+    if (found := _read(cache / name, key)) is not None:
+        return found
     rows = list(_computed(job, canvas))
     _write(cache / name, _packed(rows, key))
     found = _read(cache / name, key)
     assert found is not None
     return found
+
+
+def kept_detections(job: Job, canvas: Canvas) -> Sequence[Detections] | None:
+    """What the repository holds of a clip; None when it holds nothing, or that of another city or of other weights."""
+    return _read(KEPT / f"{camera_name(job.index)}-{canvas}.npz", _key(job, canvas))
 
 
 def _computed(job: Job, canvas: Canvas) -> Iterator[NDArray[np.float32]]:

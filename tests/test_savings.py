@@ -11,9 +11,13 @@ from conftest import ROOT
 from synthetic_city import city
 
 from clients.types import Tier
+from demo.clips import Job
+from demo.run import CLIP_S
+from demo.scenes import camera_name
 from loadtest.__main__ import main
 from loadtest.policies import governors, routers
 from loadtest.profile import read_profile
+from loadtest.recordings import CAMERAS, CANVASES, KEPT, RECORDED_S, kept_detections
 from loadtest.savings import Experiment, Row
 from loadtest.savings_command import _frontier, _page, _write
 
@@ -119,3 +123,14 @@ def test_what_cannot_be_run_is_one_line(arguments: list[str], told: str, capsys:
     out, err = capsys.readouterr()
     assert out == ""
     assert told in err.splitlines()[-1]
+
+
+def test_the_kept_detections_are_those_of_the_present_city_and_weights() -> None:
+    """A clone simulates without looking at 3 800 frames first; who changes city or weights looks again."""
+    for index in CAMERAS:
+        job = Job(index, 0, CLIP_S, Path("demo/clips"))
+        for canvas in CANVASES:
+            found = kept_detections(job, canvas)
+            assert found is not None, f"copy {camera_name(index)}-{canvas}.npz from out/recordings to {KEPT.name}"
+            assert len(found) == RECORDED_S * job.view.fps
+    assert sum(path.stat().st_size for path in KEPT.iterdir()) < 6_000_000
