@@ -352,6 +352,8 @@ class Pipeline:
     def _look_whether_over(self) -> None:
         if self._turns or not all(lane.is_over for lane in self.lanes.values()):
             return
+        for stream_id in self.lanes:  # a camera's own word may still be on its way from its thread
+            self._on_over(stream_id)
         self._over.set()
         if not self._stays:
             self.stop()
