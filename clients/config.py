@@ -92,7 +92,7 @@ class Optimization(_Section):
     similarity_threshold: float = Field(0.95, gt=0, le=1, description="A frame at least this similar is skipped.")
     max_skip_s: float = Field(0.8, gt=0, le=10, description="A camera is inferred at least this often, similar or not.")
     switching: Literal["budget", "article", "fixed"] = Field(
-        "budget", description="How n, m or x is chosen: where a GPU-millisecond buys most, or by edges, or not at all."
+        "fixed", description="Who chooses n, m or x: the configuration, or where a GPU-millisecond buys most, or edges."
     )
     governor: Literal["ours", "article", "off"] = Field(
         "ours", description="What holds the load: the age of results, or the article's rule, or nothing."

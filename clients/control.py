@@ -70,6 +70,7 @@ class _Camera:
     member: Member
     pace_fps: float
     rate_fps: float
+    tier: Tier
     need: Need = field(default_factory=Need)
     answered: int = 0
     seen_s: float | None = None
@@ -95,7 +96,8 @@ class Control:
     ) -> None:
         """`costs`: the served tiers; `full_ms_per_s`: the budget at best.
 
-        Of that, `quality_share` 0..1 is kept for better tiers where there are any.
+        Of that, `quality_share` 0..1 is kept for better tiers where there are any, and rates are planned at the
+        smallest; with 0 they are planned at the tiers that the cameras have.
 
         Raises ValueError without costs.
         """
@@ -105,6 +107,7 @@ class Control:
         self._governor = governor
         self._ms = {one.tier: one.ms for one in costs}
         self._full_ms_per_s = full_ms_per_s
+        self._plans_smallest = quality_share > 0 and len(costs) > 1
         self._most_on_rates = full_ms_per_s * (1 - (quality_share if len(costs) > 1 else 0.0))
         self._by_need = by_need
         self._cameras: dict[str, _Camera] = {}
@@ -115,7 +118,9 @@ class Control:
 
     def add(self, stream_id: str, member: Member) -> None:
         """A camera joins; until it was counted it is planned at its highest rate."""
-        self._cameras[stream_id] = _Camera(member, member.most_fps, member.most_fps)
+        self._cameras[stream_id] = _Camera(
+            member, member.most_fps, member.most_fps, min(self._ms, key=self._ms.__getitem__)
+        )
 
     def admission(self, member: Member, max_streams: int, mode: Mode) -> Admission:
         """Whether one more camera may join, and at which share of its rate.
@@ -174,7 +179,10 @@ class Control:
         rates = {name: pace * self._cameras[name].passes for name, pace in chosen.items()}
         for name, pace in chosen.items():
             self._cameras[name].pace_fps = pace
-        return Decision(orders, self._slowness, self._router.assign(rates, budget_ms_per_s, now_ns), chosen)
+        tiers = self._router.assign(rates, budget_ms_per_s, now_ns)
+        for name, tier in tiers.items():
+            self._cameras[name].tier = tier
+        return Decision(orders, self._slowness, tiers, chosen)
 
     def _follow_engines(self, reading: Reading, elapsed_s: float) -> None:
         """Costs come from a data sheet; what is served here may be slower or quicker, all tiers alike."""
@@ -191,7 +199,8 @@ class Control:
         member = camera.member
         most_fps = max(member.least_fps, member.most_fps * rate_scale)
         wrong_per_s = camera.need.wrong_per_s if self._by_need else 1.0
-        return Pace(member.least_fps, most_fps, member.weight, wrong_per_s, camera.passes)
+        cost = 1.0 if self._plans_smallest else self._ms[camera.tier] / min(self._ms.values())
+        return Pace(member.least_fps, most_fps, member.weight, wrong_per_s, camera.passes, cost)
 
     def _load(self, reading: Reading, in_flight: int, elapsed_s: float) -> Load:
         least_fps = sum(camera.member.least_fps for camera in self._cameras.values())

@@ -4,7 +4,8 @@ Between two inferences a tracker predicts, and is wrong by more the longer it ha
 Call k the boxes that go wrong per second of waiting. A camera inferred r times a second shows on average k / (2 r)
 wrong boxes. To make the sum of that least for a given sum of rates, each rate must be in proportion to the square root
 of its k (Lagrange; Cauchy-Schwarz shows that it is the minimum). A camera where nothing happens thus gives its share
-to those where much does, but never falls below its minimum.
+to those where much does, but never falls below its minimum. An inference of a dearer tier counts as many: the rate then
+goes with the root of k / cost, by the same argument.
 
 `Need` estimates k from what each inference corrects. `paces` divides.
 """
@@ -52,19 +53,21 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What one camera may have and needs: inferences/s; `passes`: the share 0..1 of them that its gate lets through."""
+    """What one camera may have and needs: inferences/s; `passes`: the share 0..1 of them that its gate lets through;
+    `cost`: of one inference, in inferences of the cheapest tier."""
 
     least_fps: float
     most_fps: float
     weight: float
     wrong_per_s: float
     passes: float = 1.0
+    cost: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.least_fps <= self.most_fps:
             raise ValueError(f"expected 0 <= least_fps <= most_fps, got {self.least_fps} and {self.most_fps}")
-        if not (self.weight > 0 and self.wrong_per_s > 0 and 0 < self.passes <= 1):
-            raise ValueError(f"expected weight and wrong_per_s > 0, passes above 0 and up to 1, got {self}")
+        if not (self.weight > 0 and self.wrong_per_s > 0 and 0 < self.passes <= 1 and self.cost > 0):
+            raise ValueError(f"expected weight, wrong_per_s and cost > 0, passes above 0 and up to 1, got {self}")
 
 
 def paces(cameras: Mapping[str, Pace], inferences_per_s: float) -> dict[str, float]:
@@ -73,13 +76,13 @@ def paces(cameras: Mapping[str, Pace], inferences_per_s: float) -> dict[str, flo
     In proportion to weight x sqrt(wrong_per_s) between each camera's least and most; all at their most when there is
     enough, all at their least when there is not even that.
     """
-    shares = {name: one.weight * math.sqrt(one.wrong_per_s) for name, one in cameras.items()}
+    shares = {name: one.weight * math.sqrt(one.wrong_per_s / one.cost) for name, one in cameras.items()}
 
     def rates(factor: float) -> dict[str, float]:
         return {name: min(one.most_fps, max(one.least_fps, factor * shares[name])) for name, one in cameras.items()}
 
     def spent(factor: float) -> float:
-        return sum(rate * cameras[name].passes for name, rate in rates(factor).items())
+        return sum(rate * cameras[name].passes * cameras[name].cost for name, rate in rates(factor).items())
 
     low, high = 0.0, max((one.most_fps / shares[name] for name, one in cameras.items()), default=0.0)
     if spent(high) <= inferences_per_s:

@@ -56,7 +56,7 @@ def add_savings(commands: Any) -> None:
     parser.add_argument("--cameras", type=int, default=30, metavar="N", help="default %(default)s")
     parser.add_argument("--seconds", type=seconds, default=36.0, metavar="S", help="default %(default)s")
     text = "inferences per second and camera, on average, that all techniques together may spend (default %(default)s)"
-    parser.add_argument("--rate", type=float, default=8.5, metavar="FPS", help=text)
+    parser.add_argument("--rate", type=float, default=5.0, metavar="FPS", help=text)
     parser.add_argument(
         "--recordings", type=int, default=len(CAMERAS), metavar="N", help="different clips (default %(default)s)"
     )

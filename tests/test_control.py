@@ -117,6 +117,14 @@ def test_a_share_is_kept_for_better_tiers() -> None:
     assert decision.tiers["b"] is not Tier.N
 
 
+def test_fixed_tiers_are_planned_at_their_own_cost() -> None:
+    """Without a share for better tiers a camera on x gets as many inferences as x's time allows."""
+    rules = GovernorRules(capacity_ms_per_s=70, gpu_utilization_threshold=100, first_window=4)
+    one = Control(FixedRouter({"a": Tier.X}, ALL), AgeGovernor(rules), ALL, full_ms_per_s=70, quality_share=0.0)
+    one.add("a", Member(0.5, 100))
+    assert lived(one, {"a": 1.0}).paces["a"] == pytest.approx(10, rel=0.05)
+
+
 def test_who_has_left_is_planned_no_more() -> None:
     """And the others get what it had."""
     one = control(12)
@@ -191,7 +199,7 @@ def test_the_configuration_chooses_the_policies() -> None:
     settings = {"model": {"default": "n", "fallback": "n", "high_precision": "n"}}
     off = parse_settings(settings | {"optimization": {"governor": "off"}}, origin="test")
     assert control_of(off, served, {}) is None
-    ours = control_of(parse_settings(settings, origin="test"), served, {})
+    ours = control_of(parse_settings(settings, origin="test"), served, {"a": Tier.N})
     assert ours is not None
     ours.add("a", Member(1, 25))
     decision = ours.look(Reading(), 0, 0)

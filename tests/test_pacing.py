@@ -74,6 +74,12 @@ def test_no_other_division_shows_fewer_wrong_boxes(wrong: list[float], budget: f
             assert loss(rates) <= loss(other) * (1 + 1e-9)
 
 
+def test_a_dear_tier_counts_as_many() -> None:
+    """An inference that costs four gets half the rate, and the sum is kept in inferences of the cheapest."""
+    rates = paces({"n": Pace(0, 100, 1, 1), "x": Pace(0, 100, 1, 1, cost=4)}, 12)
+    assert rates == pytest.approx({"n": 4, "x": 2})
+
+
 def test_what_a_gate_saves_goes_to_the_others() -> None:
     """A camera of which a fifth passes costs a fifth: both get more than half."""
     rates = paces({"gated": Pace(0, 100, 1, 1, passes=0.2), "open": Pace(0, 100, 1, 1)}, 12)
@@ -108,8 +114,8 @@ def test_the_estimate_forgets_in_seconds() -> None:
     ("wrong", "told"),
     [
         ((2, 1, 1, 1), "expected 0 <= least_fps <= most_fps, got 2 and 1"),
-        ((0, 1, 0, 1), "expected weight and wrong_per_s > 0"),
-        ((0, 1, 1, 0), "expected weight and wrong_per_s > 0"),
+        ((0, 1, 0, 1), "expected weight, wrong_per_s and cost > 0"),
+        ((0, 1, 1, 0), "expected weight, wrong_per_s and cost > 0"),
     ],
 )
 def test_a_pace_that_cannot_be_is_refused(wrong: tuple[float, float, float, float], told: str) -> None:

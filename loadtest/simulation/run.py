@@ -131,7 +131,7 @@ class Simulation:
             governor_of(told.governor, rules),
             costs,
             full_ms_per_s=told.capacity_ms_per_s * told.threshold_percent / 100,
-            quality_share=told.quality_share,
+            quality_share=told.quality_share if told.policy == "budget" else 0.0,
             by_need=told.by_need,
         )
         for one in self.cameras.values():
