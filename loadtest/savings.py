@@ -26,7 +26,7 @@ SQUARE_MS = 1.64  # T4, 640x640, batch 1: YOLO12's authors
 _WEIGHTS_MB, _ONE_MB, _LARGEST_MB, _POST_MB = 5.8, 41.4, 131.7, 47.8
 _SQUARE_PIXELS = 640 / 384
 _EVERY_FRAME = 60.0
-_FREE = TierTiming((1,), (0.001,), 1, (1,), 0.0)  # a card of its own for every camera: nothing waits
+_FREE = TierTiming((1,), (0.001,), 1000, (1,), 0.0)  # a card of its own for every camera: nothing waits
 Progress = Callable[[str, float], None]
 
 

@@ -53,8 +53,8 @@ def add_savings(commands: Any) -> None:
     text = "what each technique saves and what it costs, the frontier of both, routers and governors compared"
     parser = commands.add_parser("savings", help=text, description=text)
     parser.add_argument("--gpu", default="t4", metavar="NAME", help="loadtest/gpus/NAME.json (default %(default)s)")
-    parser.add_argument("--cameras", type=int, default=30, metavar="N", help="default %(default)s")
-    parser.add_argument("--seconds", type=seconds, default=36.0, metavar="S", help="default %(default)s")
+    parser.add_argument("--cameras", type=int, default=18, metavar="N", help="default %(default)s")
+    parser.add_argument("--seconds", type=seconds, default=24.0, metavar="S", help="default %(default)s")
     text = "inferences per second and camera, on average, that all techniques together may spend (default %(default)s)"
     parser.add_argument("--rate", type=float, default=5.0, metavar="FPS", help=text)
     parser.add_argument(
@@ -72,7 +72,7 @@ def savings(options: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"--rate must be positive, got {options.rate}")
     profile = read_profile(PROFILES / f"{options.gpu}.json")
     found = replay(options.recordings)
-    every = judged(options.cameras, options.seconds)
+    every = 2 * judged(options.cameras, options.seconds)
     experiment = Experiment(profile, found, options.cameras, options.seconds, options.rate, every)
     with bars() as bar:
         task = bar.add_task("savings", total=1.0)

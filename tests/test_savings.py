@@ -50,6 +50,7 @@ def test_the_table_starts_at_every_frame(told: dict[str, dict[str, Any]]) -> Non
     assert before["inferences_per_camera_s"] == pytest.approx(20, rel=0.01)
     assert (before["saved_percent"], before["ap_retained_percent"]) == (0, 100)
     assert before["engine_ms_per_camera_s"] == pytest.approx(600, rel=0.01)
+    assert before["added_latency_ms_p95"] < 8, "nothing waits"
     assert told["canvas"]["saved_percent"] == 50
     assert told["batching"]["t4_saved_percent"] > told["canvas"]["t4_saved_percent"]
     assert told["batching"]["memory_mb_per_stream"] < told["before"]["memory_mb_per_stream"] / 2
