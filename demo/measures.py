@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from demo.rendering import CLIPS, render, render_options
+
+if TYPE_CHECKING:
+    from demo.clips import Job
 
 _MOST_SECONDS, _HELD_OUT_SECONDS = 120, 12
 
@@ -42,21 +45,12 @@ def tracking_options(parser: argparse.ArgumentParser) -> None:
 
 def tracking(options: argparse.Namespace) -> dict[str, Any]:
     """Our tracker beside published ones; a table on stderr."""
-    from demo.clips import Job
     from demo.progress import bars
-    from demo.run import CLIP_S
     from demo.tracking.benchmark import benchmark
     from demo.tracking.environments import require
 
     require()  # rendering takes minutes
-    if not 1 <= options.seconds <= CLIP_S:
-        raise ValueError(f"--seconds must be 1 to {CLIP_S}, the clips' length, got {options.seconds}")
-    folder = CLIPS if options.seed == 0 else CLIPS / f"seed-{options.seed}"
-    clips = argparse.Namespace(
-        cameras=options.cameras, seconds=CLIP_S, seed=options.seed, out=folder, force=False, workers=2
-    )
-    render(clips)
-    jobs = [Job(index, options.seed, CLIP_S, folder) for index in range(options.cameras)]
+    jobs = _rendered(options)
     with bars() as bar:
         task = bar.add_task("tracking", total=1.0)
         report = benchmark(
@@ -106,21 +100,12 @@ def difficulty(options: argparse.Namespace) -> dict[str, Any]:
 
 def stand_ins(options: argparse.Namespace) -> dict[str, Any]:
     """The scores of the n weights on three canvas sizes."""
-    from demo.clips import Job
     from demo.difficulty import numbered, score_frames
     from demo.progress import bars
-    from demo.run import CLIP_S
     from demo.stand_ins import look_with_all
     from demo.truth import read_truth
 
-    if not 1 <= options.seconds <= CLIP_S:
-        raise ValueError(f"--seconds must be 1 to {CLIP_S}, the clips' length, got {options.seconds}")
-    folder = CLIPS if options.seed == 0 else CLIPS / f"seed-{options.seed}"
-    clips = argparse.Namespace(
-        cameras=options.cameras, seconds=CLIP_S, seed=options.seed, out=folder, force=False, workers=2
-    )
-    render(clips)
-    jobs = [Job(index, options.seed, CLIP_S, folder) for index in range(options.cameras)]
+    jobs = _rendered(options)
     with bars() as bar:
         task = bar.add_task("stand-ins", total=1.0)
         seen = look_with_all(
@@ -191,3 +176,18 @@ def pages(options: argparse.Namespace) -> dict[str, Any]:
 
     sheets = [str(path) for path in write_sheets(options.out)]
     return {"sheets": sheets, "training": write_curve(options.curve, options.out / "training.svg")[-1]}
+
+
+def _rendered(options: argparse.Namespace) -> list[Job]:
+    """The clips of --cameras and --seed, rendered where they are not there. Raises ValueError for --seconds."""
+    from demo.clips import Job
+    from demo.run import CLIP_S
+
+    if not 1 <= options.seconds <= CLIP_S:
+        raise ValueError(f"--seconds must be 1 to {CLIP_S}, the clips' length, got {options.seconds}")
+    folder = CLIPS if options.seed == 0 else CLIPS / f"seed-{options.seed}"
+    clips = argparse.Namespace(
+        cameras=options.cameras, seconds=CLIP_S, seed=options.seed, out=folder, force=False, workers=2
+    )
+    render(clips)
+    return [Job(index, options.seed, CLIP_S, folder) for index in range(options.cameras)]

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from clients.file_lock import is_locked
 from deploy.errors import LauncherError
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -118,23 +119,7 @@ def _names() -> set[str]:
 
 def _is_free(name: str) -> bool:
     files = (SHARED_MEMORY / f"{name}{_LOCK}", Path(tempfile.gettempdir()) / name / _LOCK)
-    return all(_lock_is_free(file) for file in files)
-
-
-def _lock_is_free(file: Path) -> bool:
-    try:
-        lock = os.open(file, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    except OSError:  # another user's
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(lock)
-    return True
+    return not any(is_locked(file) for file in files)
 
 
 def _lock_new(file: Path) -> int:

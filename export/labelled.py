@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from clients.sources.picture import Picture
 from clients.types import Canvas, Geometry
 from demo.clips import render_clips
-from demo.truth import TrueObject, Truth, read_truth
+from demo.truth import LEAST_SIDE_PX, LEAST_VISIBILITY, TrueObject, Truth, read_truth
 from export.calibration import canvas_of, read_picture, video_canvases, video_pictures
 from export.errors import ExportError
 
-LEAST_SIDE_PX, LEAST_VISIBILITY = 8.0, 0.3  # on the canvas; what is smaller or more hidden is ignored
 _CAMERAS, _SECONDS = 8, 30  # what `python -m demo render` makes
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -165,19 +166,13 @@ def _page(
     options_text = " ".join(f"--{name} {getattr(options, name):g}" for name in ("cameras", "seconds", "rate"))
     return head.format(
         command=f"python -m loadtest savings {options_text} --recordings {options.recordings}",
-        machine=f"{platform.machine()}, {_cores()} cores, {datetime.datetime.now(datetime.UTC).date()}",
+        machine=f"{platform.machine()}, {os.cpu_count()} cores, {datetime.datetime.now(datetime.UTC).date()}",
         costs=", ".join(f"{step} {ms:.1f}" for step, ms in costs.items()),
         rows=_table(told, _COLUMNS),
         frontier=_table(frontier, points),
         routers=_table(_policies(routed), _POLICY_COLUMNS),
         governors=_table(_policies(governed), _POLICY_COLUMNS),
     )
-
-
-def _cores() -> int:
-    import os
-
-    return os.cpu_count() or 1
 
 
 def _write(folder: Path, page: str, frontier: Told) -> None:

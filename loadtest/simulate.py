@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,7 +25,6 @@ CLIPS, CACHE = Path("demo/clips"), Path("out/recordings")
 RECORDINGS = len(CAMERAS)
 # n at three canvas sizes stands in for n, m and x: see recordings.py
 STAND_INS: Mapping[Tier, str] = dict(zip(Tier, map(str, CANVASES), strict=True))
-Progress = Callable[[str, float], None]
 
 
 def add_simulate(commands: Any) -> None:
@@ -87,7 +86,7 @@ def tier_timings(profile: GpuProfile, policy: Policy, tier: Tier) -> dict[Tier, 
     return {one: known[one] for one in wanted}
 
 
-def replay(count: int, progress: Progress | None = None) -> list[Recording]:
+def replay(count: int) -> list[Recording]:
     """The demo's first `count` cameras, rendered, decoded and looked at where that has not been done yet."""
     from demo.progress import bars
 
@@ -99,8 +98,6 @@ def replay(count: int, progress: Progress | None = None) -> list[Recording]:
 
         def told(name: str, share: float) -> None:
             bar.update(task, completed=share, description=f"recordings: {name}")
-            if progress is not None:
-                progress(name, share)
 
         render_jobs(jobs, progress=lambda name, share: told(f"rendering {name}", share * 0.4))
         return recordings(jobs, CACHE, lambda name, share: told(name, 0.4 + share * 0.6))

@@ -13,6 +13,8 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
+from clients.file_lock import is_locked
+
 SHARED_MEMORY = Path("/dev/shm")
 _PREFIX, _SUFFIX = "y12f-", ".lock"
 
@@ -61,16 +63,4 @@ def remove_stale() -> None:
 
 
 def _is_alive(owner: str) -> bool:
-    try:
-        lock = os.open(SHARED_MEMORY / f"{owner}{_SUFFIX}", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    except OSError:  # another user's
-        return True
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(lock)
-    return False
+    return is_locked(SHARED_MEMORY / f"{owner}{_SUFFIX}")

@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.sources.frame import Frame
-from clients.types import Canvas, Detections
+from clients.types import Detections
 from demo.scenes import CLASSES
+from demo.truth import is_ignored
 from loadtest.average_precision import Precision, average_precision
 from loadtest.recordings import Recording
 from loadtest.simulation.camera import SimulatedCamera
-
-LEAST_SIDE_PX, LEAST_VISIBILITY = 8.0, 0.3  # on the canvas; what is smaller or more hidden is ignored
-_CANVAS = Canvas()
 
 
 class Judge:
@@ -90,7 +88,5 @@ def _truth(recording: Recording, place: int) -> tuple[NDArray[np.float64], NDArr
     """(n, 5): class, x1, y1, x2, y2 in source pixels; which of them are ignored."""
     objects = recording.truth[place]
     rows = np.array([(one.class_id, *one.xyxy) for one in objects], dtype=np.float64).reshape(-1, 5)
-    scale = min(_CANVAS.width / recording.size_px[0], _CANVAS.height / recording.size_px[1])
-    small = (rows[:, 3:] - rows[:, 1:3]).min(axis=1, initial=np.inf) * scale < LEAST_SIDE_PX
-    hidden = np.array([one.visibility < LEAST_VISIBILITY for one in objects], dtype=bool)
-    return rows, small | hidden
+    ignored = [is_ignored(one.xyxy, one.visibility, recording.size_px) for one in objects]
+    return rows, np.array(ignored, dtype=bool)
