@@ -7,8 +7,6 @@ served, FP16 in ONNX Runtime, rounded after every step, because a CPU's OpenVINO
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 
 from clients.types import Canvas, Tier
 from export import weights
+from export.average_precision import precision_table
 from export.calibration import calibration_canvases
 from export.engine import prepare
 from export.errors import ExportError
@@ -206,45 +205,8 @@ def precisions(classes: Sequence[str], truths: Sequence[Labelled], rows: NDArray
 
     Sizes are COCO's: all, below 32 x 32, up to 96 x 96, above; in the pixels of the boxes.
     """
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
-        truth.dataset = _dataset(classes, truths)
-        truth.createIndex()
-        corners = rows[:, 1:5]
-        sizes = corners[:, 2:] - corners[:, :2]
-        table = np.column_stack((rows[:, 0] + 1, corners[:, :2], sizes, rows[:, 5], rows[:, 6] + 1))
-        judge = COCOeval(truth, truth.loadRes(table) if len(table) else COCO(), "bbox")
-        judge.params.maxDets = [1, 10, 300]
-        judge.params.imgIds = sorted(truth.imgs)
-        judge.evaluate()
-        judge.accumulate()
-    return np.asarray(judge.eval["precision"][..., 2])  # with up to 300 boxes a picture
-
-
-def _dataset(classes: Sequence[str], truths: Sequence[Labelled]) -> dict[str, Any]:
-    """COCO's own form; ids start at 1. What is ignored is a crowd: what is found there counts neither way."""
-    annotations: list[dict[str, Any]] = []
-    for picture, one in enumerate(truths, start=1):
-        for (class_id, x1, y1, x2, y2), ignored in zip(one.boxes.tolist(), one.ignored.tolist(), strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": picture,
-                    "category_id": int(class_id) + 1,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": (x2 - x1) * (y2 - y1),
-                    "iscrowd": int(ignored),
-                }
-            )
-    return {
-        "info": {},
-        "images": [{"id": picture} for picture in range(1, len(truths) + 1)],
-        "categories": [{"id": index, "name": name} for index, name in enumerate(classes, start=1)],
-        "annotations": annotations,
-    }
+    boxes, ignored = [one.boxes for one in truths], [one.ignored for one in truths]
+    return precision_table(classes, boxes, ignored, rows, by_size=True)
 
 
 def in_torch(checkpoint: weights.Checkpoint, spec: Spec) -> Predict:

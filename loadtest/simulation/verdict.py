@@ -39,7 +39,7 @@ class Judge:
         picture = len(self._pictures)
         self._pictures[one.name, number] = picture
         rows, ignored = _truth(one.recording, one.place(number))
-        self._truth.append(np.column_stack((np.full(len(rows), picture), rows)))
+        self._truth.append(rows)
         self._ignored.append(ignored)
         self._streaming.add(picture, one.now_shown(number / one.recording.fps))
 
@@ -63,10 +63,9 @@ class Judge:
 
     def scores(self) -> tuple[Precision, Precision]:
         """(streaming, plain)."""
-        truth, ignored = np.concatenate(self._truth), np.concatenate(self._ignored)
-        count = len(self._pictures)
         streaming, plain = (
-            average_precision(CLASSES, truth, ignored, some.table(), count) for some in (self._streaming, self._plain)
+            average_precision(CLASSES, self._truth, self._ignored, some.table())
+            for some in (self._streaming, self._plain)
         )
         return streaming, plain
 
@@ -77,7 +76,7 @@ class _Answers:
 
     def add(self, picture: int, found: Detections) -> None:
         if len(found):
-            columns = (np.full(len(found), picture), found.class_id, found.confidence, found.xyxy)
+            columns = (np.full(len(found), picture), found.xyxy, found.confidence, found.class_id)
             self._rows.append(np.column_stack(columns).astype(np.float64))
 
     def table(self) -> NDArray[np.float64]:
