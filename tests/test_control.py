@@ -94,6 +94,19 @@ def test_engines_slower_than_their_costs_give_fewer_inferences() -> None:
     assert decision.slowness == pytest.approx(2, rel=0.02)
 
 
+def test_slow_engines_leave_no_budget_for_better_tiers() -> None:
+    """What is affordable at the data sheet's speed is not when everything takes eight times as long."""
+    tiers = []
+    for slowness in (1.0, 8.0):
+        one = control(60, ALL, quality_share=0.3)
+        one.add("b", Member(0.5, 3))
+        for second in range(5):
+            one.observed("b", BUSY, second * SECOND)
+        tiers.append(lived(one, {"b": 1.0}, 20, slowness=slowness).tiers["b"])
+    assert tiers[0] is not Tier.N
+    assert tiers[1] is Tier.N
+
+
 def test_what_gates_save_is_given_back() -> None:
     """Gates that let half through: the paces are twice what the budget could pay if all were used."""
     one = control(6)

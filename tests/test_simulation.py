@@ -93,6 +93,14 @@ def test_what_is_late_costs_streaming_precision_only() -> None:
     assert slow["age_ms"]["p50"] > quick["age_ms"]["p50"] + 100
 
 
+def test_answers_in_time_are_those_within_the_deadline() -> None:
+    """All of them where nothing is late, none where everything is, at the deadline that was asked for."""
+    told = {"similarity": None, "demand_fps": 4.0, "cameras": 3}
+    quick, slow = answers(overhead_ms=1, **told), answers(overhead_ms=120, deadline_ms=100.0, **told)
+    assert (quick["in_time_share"], slow["in_time_share"]) == (1.0, 0.0)
+    assert quick["in_time_per_camera_s"] == quick["inferences_per_camera_s"]
+
+
 def test_boxes_that_are_held_are_worse_than_boxes_that_are_predicted() -> None:
     """At three inferences a second, on the street where things move."""
     moving = [recording("calm", objects=5, speed_px_s=60, seed=5)]
