@@ -92,13 +92,10 @@ class Optimization(_Section):
     similarity_threshold: float = Field(0.95, gt=0, le=1, description="A frame at least this similar is skipped.")
     max_skip_s: float = Field(0.8, gt=0, le=10, description="A camera is inferred at least this often, similar or not.")
     switching: Literal["budget", "article", "fixed"] = Field(
-        "fixed", description="Who chooses n, m or x: the configuration, or where a GPU-millisecond buys most, or edges."
+        "budget", description="Who chooses n, m or x: where a GPU-millisecond buys most, edges, or the configuration."
     )
     governor: Literal["ours", "article", "off"] = Field(
         "ours", description="What holds the load: the age of results, or the article's rule, or nothing."
-    )
-    quality_share: float = Field(
-        0.3, ge=0, lt=1, description="Of the budget, kept for better tiers before more inferences."
     )
     audit_share: float = Field(
         0.02, ge=0, le=1, description="Of the skipped frames, inferred when there is room, to count what was missed."

@@ -53,7 +53,6 @@ def control_of(settings: Settings, served: Served, wanted: dict[str, Tier]) -> C
         governor_of(saving.governor, rules),
         costs,
         full_ms_per_s=_CAPACITY_MS_PER_S * settings.monitoring.gpu_utilization_threshold / 100,
-        quality_share=saving.quality_share if policy == "budget" else 0.0,
     )
 
 
