@@ -15,6 +15,7 @@ from clients.errors import FleetError
 from loadtest.fidelity import add_fidelity
 from loadtest.plan import add_plan
 from loadtest.savings_command import add_savings
+from loadtest.server_profile import add_profile
 from loadtest.simulate import add_simulate
 
 
@@ -111,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     add_savings(commands)
     add_fidelity(commands)
     add_plan(commands)
+    add_profile(commands)
     return parser
 
 
