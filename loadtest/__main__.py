@@ -13,19 +13,23 @@ from typing import Any
 from clients.arguments import seconds
 from clients.errors import FleetError
 from loadtest.fidelity import add_fidelity
+from loadtest.plan import add_plan
 from loadtest.savings_command import add_savings
 from loadtest.simulate import add_simulate
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 it cannot be done, or answers were wrong; an error is one line on stderr."""
+    """Exit code: 0 done, 1 it cannot be done, or answers were wrong, 2 what `plan` was asked makes no sense.
+
+    An error is one line on stderr.
+    """
     options = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr, force=True)
     try:
         report = options.command(options)
     except (FleetError, ValueError) as error:
         sys.stderr.write(f"loadtest: {error}\n")
-        return 1
+        return int(getattr(options, "failure", 1))
     sys.stdout.write(json.dumps(report) + "\n")
     return int(bool(report.get("cross_talk") or report.get("errors")))
 
@@ -106,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     add_simulate(commands)
     add_savings(commands)
     add_fidelity(commands)
+    add_plan(commands)
     return parser
 
 
