@@ -2,6 +2,7 @@
 
     python -S -m deploy.health triton yolo12n yolo12m     Triton and the ensembles of these tiers are ready
     python -S -m deploy.health streams                    the fleet answers, and its Triton answers it
+    python -S -m deploy.health page --port 8089           a web page is there
 
 The exit code is 0 when it is well, 1 when not; one line then says why.
 """
@@ -27,8 +28,10 @@ def main(arguments: Sequence[str]) -> int:
             problem = triton_problem(tiers, port or _HTTP_PORT)
         case ["streams"]:
             problem = streams_problem(port or _METRICS_PORT)
+        case ["page"] if port is not None:
+            problem = None if _asked(port, "/")[0] == 200 else "the page is not there"
         case _:
-            print("expected `triton TIER…` or `streams`, with --port N or without", file=sys.stderr)
+            print("expected `triton TIER…`, `streams` or `page`, and --port N", file=sys.stderr)
             return 2
     if problem is not None:
         print(problem, file=sys.stderr)

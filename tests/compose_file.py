@@ -1,4 +1,4 @@
-"""docker-compose.yml as the tests read it: variables put in from .env, anchors resolved, commands split as Compose does."""
+"""docker-compose.yml as the tests read it: variables put in from .env, anchors resolved, commands split."""
 
 from __future__ import annotations
 
