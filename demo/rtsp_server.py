@@ -3,10 +3,11 @@
     /usr/bin/python3 demo/rtsp_server.py --port 8554 gate=demo/clips/cam01.mp4 yard=demo/clips/cam02.mp4
     → rtsp://127.0.0.1:8554/gate and /yard
 
-`--folder demo/clips --cameras 50` serves cam01 to cam50 from the clips of a folder, in turns. H.264 is passed through, never encoded again. Several files joined by commas are played one after another as one
-stream, whatever their sizes. The one line on stdout, `ready PORT`, says that clients may come. It ends on SIGTERM,
-SIGINT, or when its standard input is closed. It imports nothing of this project and runs outside its environments;
-on Debian it needs gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base -good -bad -ugly.
+`--folder demo/clips --cameras 50` serves cam01 to cam50 from the clips of a folder, in turns. H.264 is passed through,
+never encoded again. Several files joined by commas are played one after another as one stream, whatever their sizes.
+The one line on stdout, `ready PORT`, says that clients may come. It ends on SIGTERM, SIGINT, or when its standard input
+is closed. It imports nothing of this project and runs outside its environments; on Debian it needs
+gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base -good -bad -ugly.
 """
 
 from __future__ import annotations

@@ -19,7 +19,15 @@ from tritonclient.grpc import InferInput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from clients.errors import ConfigError, InferenceError, ModelError, RequestRejected, RequestTimeout, ServerUnavailable
+from clients.errors import (
+    AccessRefused,
+    ConfigError,
+    InferenceError,
+    ModelError,
+    RequestRejected,
+    RequestTimeout,
+    ServerUnavailable,
+)
 from clients.inference.access import Access
 from clients.types import Canvas, Detections, Geometry, Thresholds, Tier
 
@@ -184,6 +192,8 @@ def translated(error: InferenceServerException, url: str) -> InferenceError:
     lowered = text.lower()
     if any(refusal in lowered for refusal in _QUEUE_REFUSALS):
         return RequestRejected(f"{url}: {text}")
+    if "protocol is restricted" in lowered:
+        return AccessRefused(f"{url}: it restricts what the fleet needs; name its key in triton.admin_key_env")
     if "DEADLINE_EXCEEDED" in status or "CANCELLED" in status:
         return RequestTimeout(f"{url}: {text}")
     if "UNAVAILABLE" in status or "shared memory region" in lowered:  # an unknown region: the server is a new one
