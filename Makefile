@@ -8,7 +8,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 CODE := clients deploy export loadtest demo tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fifty test check format triton bench-setup clean
+.PHONY: help setup demo fifty test check format triton pins audit bench-setup clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,14 @@ format: .venv/.test ## rewrite the code as `make check` wants it
 
 triton: setup ## run the demo's Triton alone, on ports 8000 to 8002, until Ctrl-C
 	.venv/bin/python -m deploy.triton --config config.demo.yaml
+
+pins: .venv/.test ## pin anew what the images install, after a change of pyproject.toml's groups
+	.venv/bin/python -m deploy.pins
+
+audit: .venv/.test ## known weaknesses of what the images install (asks PyPI), and whether the pins can still be had
+	.venv/bin/python -m deploy.pins --check
+	.venv/bin/pip-audit --strict --no-deps --disable-pip --requirement deploy/constraints.txt
+	.venv/bin/pip-audit --strict --no-deps --disable-pip --requirement deploy/constraints-server.txt
 
 bench-setup: .venv-bench/.done .venv-bench-older/.done ## install the trackers that `python -m demo tracking` compares with
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import logging
 import sys
 from pathlib import Path
 
-from clients.arguments import seconds
+from clients.arguments import add_config, seconds
 from clients.check import look_at
 from clients.config import load_settings
 from clients.errors import ConfigError, FleetError
@@ -39,9 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    summary = asyncio.run(
-        run_fleet(load_settings(options.config), options.duration, file=options.config, watch=not options.no_watch)
+    load = functools.partial(load_settings, overrides=options.overrides)
+    running = run_fleet(
+        load(options.config), options.duration, file=options.config, watch=not options.no_watch, load=load
     )
+    summary = asyncio.run(running)
     line = json.dumps(summary.as_json())
     if options.summary is not None:
         try:
@@ -56,7 +59,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    settings = load_settings(options.config)
+    settings = load_settings(options.config, options.overrides)
     streams = settings.streams()
     cameras = look_at(streams, nvdec_plan(settings), settings.canvas)
     problems = [stream_id for stream_id, seen in cameras.items() if seen.problem is not None]
@@ -81,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="check a configuration and whether its cameras can be reached")
     check.set_defaults(command=_check)
     for command in (run, check):
-        command.add_argument("--config", type=Path, required=True, metavar="FILE", help="the configuration, YAML")
+        add_config(command)
     return parser
 
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from clients.errors import ConfigError
+from clients.overrides import with_overrides
 from clients.sources.address import address_of
 from clients.sources.tls import problem_of
 from clients.types import Canvas, DecodeOn, LiveOptions, StreamSpec, Thresholds, Tier, TlsOptions, parse_tier
@@ -159,6 +160,11 @@ class Triton(_Section):
     timeout_ms: float = Field(2000, gt=0, description="A request without an answer after this is given up.")
     ready_timeout_s: float = Field(60, gt=0, description="How long the server may take to become ready.")
     log: Path | None = Field(None, description="File for the embedded server's log; empty is out/triton.log.")
+    admin_key_env: str | None = Field(
+        None, description="Secret with the key of a running Triton's restricted protocols, by name; empty is none."
+    )
+    tls: bool = Field(False, description="Speak TLS with a running Triton, and verify its certificate.")
+    tls_ca: Path | None = Field(None, description="PEM file of those who vouch for Triton; empty is gRPC's own list.")
 
     @field_validator("url")
     @classmethod
@@ -296,8 +302,8 @@ class Settings(_Section):
         return LiveOptions(camera.transport, camera.open_timeout_s, camera.read_timeout_s, tls, sources.max_fps)
 
 
-def load_settings(path: Path) -> Settings:
-    """Read and check a configuration file.
+def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
+    """Read and check a configuration file; `overrides` (`section.key=value`) go before what it says.
 
     Raises ConfigError with one line per complaint: file missing, not YAML, unknown key (its nearest neighbour is
     named), wrong type, value out of range.
@@ -314,7 +320,7 @@ def load_settings(path: Path) -> Settings:
         raise ConfigError(f"{path}: not valid YAML: {_one_line(error)}") from error
     if content is not None and not isinstance(content, dict):
         raise ConfigError(f"{path}: expected sections such as `cameras:` at the top, got a {type(content).__name__}")
-    return parse_settings(content or {}, origin=str(path))
+    return parse_settings(with_overrides(content or {}, overrides), origin=str(path))
 
 
 def parse_settings(content: dict[str, Any], *, origin: str) -> Settings:

@@ -14,6 +14,7 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from clients.audit import AuditRules
-from clients.config import Settings, TransportName, parse_camera
+from clients.config import Settings, TransportName, load_settings, parse_camera
 from clients.control import Control, Decision
 from clients.dashboard.live import show
 from clients.errors import FleetStopped, NoRoom, StreamExists, TooManyStreams, UnknownStream
@@ -211,8 +212,9 @@ class Fleet:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         settings = self.settings
-        url = await stack.enter_async_context(server_of(settings))
-        link = await stack.enter_async_context(TritonLink(url, request_timeout_s=settings.triton.timeout_ms / 1000))
+        url, access = await stack.enter_async_context(server_of(settings))
+        timeout_s = settings.triton.timeout_ms / 1000
+        link = await stack.enter_async_context(TritonLink(url, request_timeout_s=timeout_s, access=access))
         await wait_ready(link, settings.triton.ready_timeout_s)
         served = await served_by(link, settings)
         workers = stack.enter_context(ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1), "scale"))
@@ -303,12 +305,17 @@ async def _quiet(pipeline: Pipeline, task: asyncio.Task[None]) -> None:
 
 
 async def run_fleet(
-    settings: Settings, duration_s: float | None = None, *, file: Path | None = None, watch: bool = True
+    settings: Settings,
+    duration_s: float | None = None,
+    *,
+    file: Path | None = None,
+    watch: bool = True,
+    load: Callable[[Path], Settings] = load_settings,
 ) -> Summary:
     """Run the configured cameras until they end, the time is over or the process is told to stop.
 
     SIGINT and SIGTERM end the run in order; before the cameras run they cancel it, after that they are ignored. With
-    `file`, SIGHUP applies its cameras, and so does a change of it while `watch` is set.
+    `file`, SIGHUP applies its cameras, as `load` reads them, and so does a change of it while `watch` is set.
     Raises ConfigError, SinkError, ServerUnavailable, and the launcher's errors when the embedded Triton cannot start.
     """
     settings.streams()
@@ -317,7 +324,7 @@ async def run_fleet(
             signals.on_stop = fleet.stop
             beside = {"the display": asyncio.create_task(show(fleet.reports, settings.monitoring))}
             if file is not None:
-                following = follow(file, fleet, settings, signals.hangup, watch=watch)
+                following = follow(file, fleet, settings, signals.hangup, watch=watch, load=load)
                 beside["the watch of the configuration"] = asyncio.create_task(following)
             try:
                 await fleet.finished(duration_s)

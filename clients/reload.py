@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -87,8 +87,16 @@ async def apply(fleet: Cameras, asked: Difference) -> None:
             log.error("%s", error)
 
 
-async def follow(path: Path, fleet: Cameras, running: Settings, hangup: asyncio.Event, *, watch: bool) -> None:
-    """Until cancelled: apply the file when `hangup` is set and, with `watch`, when it has changed.
+async def follow(
+    path: Path,
+    fleet: Cameras,
+    running: Settings,
+    hangup: asyncio.Event,
+    *,
+    watch: bool,
+    load: Callable[[Path], Settings] = load_settings,
+) -> None:
+    """Until cancelled: apply the file, as `load` reads it, when `hangup` is set and, with `watch`, when it has changed.
 
     The first look reads it in any case: it may have changed while the server was starting.
     """
@@ -102,7 +110,7 @@ async def follow(path: Path, fleet: Cameras, running: Settings, hangup: asyncio.
         hangup.clear()
         seen = stamp
         try:
-            wanted = await asyncio.to_thread(load_settings, path)
+            wanted = await asyncio.to_thread(load, path)
             asked = difference(running, wanted)
         except ConfigError as error:
             log.error("nothing is changed: %s", "; ".join(str(error).splitlines()))

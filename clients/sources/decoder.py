@@ -46,10 +46,11 @@ class Tally:
 
     Frames decoded and packets skipped add up to `packets`, but for a few that are lost in a decoder that is closed
     when its connection breaks off, and pictures that come in two packets. `held_back` counts packets that had to wait,
-    because the camera sends too much.
+    because the camera sends too much. `packet_bytes` are those of all packets that came to the decoder.
     """
 
     packets: int = 0
+    packet_bytes: int = 0
     held_back: int = 0
     skipped: dict[Skip, int] = field(default_factory=lambda: dict.fromkeys(Skip, 0))
 
@@ -172,6 +173,7 @@ class Decoder:
         """
         if arrival_ns is not None:
             self._decoding.tally.packets += 1
+            self._decoding.tally.packet_bytes += packet.size
             if self._is_left_out(packet, arrival_ns):
                 self._decoding.tally.skipped[Skip.NOT_NEEDED] += 1
                 return []
