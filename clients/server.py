@@ -10,6 +10,7 @@ from pathlib import Path
 
 from clients.config import Settings
 from clients.errors import FleetError
+from clients.logs import about
 from clients.types import Tier
 from deploy.claim import scratch
 from deploy.run_repository import REPOSITORY, Assembled, assemble, export_command, exported_tiers
@@ -60,7 +61,9 @@ class EmbeddedServer:
         log_file = settings.triton.log or _DEFAULT_LOG
         timeout_s = settings.triton.ready_timeout_s
         self._server = TritonServer(assembled.path, ready_timeout_s=timeout_s, log=log_file)
-        log.info("starting Triton with %s (log: %s)", ", ".join(assembled.present), log_file)
+        log.info(
+            "starting Triton with %s (log: %s)", ", ".join(assembled.present), log_file, extra=about("server_starts")
+        )
         self._server.start()
 
     async def keep_alive(self) -> None:
@@ -71,7 +74,7 @@ class EmbeddedServer:
             if self._server is None or self._server.is_running():
                 pause_s = _LOOK_S
                 continue
-            log.error("the embedded Triton has died, starting it again")
+            log.error("the embedded Triton has died, starting it again", extra=about("server_died"))
             try:
                 await asyncio.to_thread(self._revive)
             except (FleetError, OSError) as error:
