@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from clients.errors import ConfigError
+from clients.logs import LogFormat
 from clients.overrides import with_overrides
 from clients.sources.address import address_of
 from clients.sources.tls import problem_of
@@ -144,6 +145,7 @@ class Monitoring(_Section):
         None, ge=1, le=65535, description="Port of /metrics for Prometheus; empty is none."
     )
     metrics_host: str = Field("127.0.0.1", description="Address that /metrics listens on.")
+    log_format: LogFormat = Field("text", description="Log lines as text, or one JSON object each.")
 
 
 class Triton(_Section):

@@ -30,6 +30,7 @@ from clients.fallback import Fallback, resolve_tier
 from clients.inference.choose import open_transport
 from clients.inference.server import EngineCounts, TritonLink
 from clients.lane import Lane, gate_rules
+from clients.logs import about
 from clients.metrics import served_metrics
 from clients.nvdec import nvdec_plan
 from clients.pipeline import Pipeline, member_of
@@ -130,7 +131,8 @@ class Fleet:
         if not verdict.accepted:
             raise NoRoom(f"camera {spec.stream_id}: {verdict.reason}")
         if verdict.reason:
-            log.warning("camera %s: %s; all cameras get fewer inferences", spec.stream_id, verdict.reason)
+            told = about("rates_reduced", camera=spec.stream_id)
+            log.warning("camera %s: %s; all cameras get fewer inferences", spec.stream_id, verdict.reason, extra=told)
 
     async def remove_stream(self, stream_id: str) -> CameraReport:
         """Take a camera out and return its numbers: its answer in flight is still taken, its thread ends.
@@ -241,7 +243,7 @@ class Fleet:
             self._enter(pipeline, self._lane(spec, served))
         before = await engine_counts(link)
         stack.push_async_callback(self._measured, link)
-        stack.enter_context(served_metrics(settings.monitoring, pipeline, lambda: self._dropped(sinks)))
+        stack.enter_context(served_metrics(settings.monitoring, pipeline, lambda: self._dropped(sinks), settings.tiers))
         task = asyncio.create_task(pipeline.run(), name="pipeline")
         stack.push_async_callback(_quiet, pipeline, task)
         task.add_done_callback(lambda _: self._subscriptions.end_all())
@@ -271,7 +273,8 @@ class Fleet:
         settings = self.settings
         tier = resolve_tier(spec.tier, served.tiers, settings.model.fallback)
         if spec.tier not in (tier, *settings.tiers):  # what the configuration names has been said
-            log.warning("camera %s: %s is not served; it uses %s", spec.stream_id, spec.tier, tier)
+            told = about("tier_missing", camera=spec.stream_id, tier=spec.tier)
+            log.warning("camera %s: %s is not served; it uses %s", spec.stream_id, spec.tier, tier, extra=told)
         audit = AuditRules(share=settings.optimization.audit_share)
         emit, canvas = settings.sinks.emit, settings.canvas
         rules = gate_rules(settings, spec)

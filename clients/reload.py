@@ -15,6 +15,7 @@ from typing import Protocol
 
 from clients.config import Settings, load_settings
 from clients.errors import ConfigError, FleetError
+from clients.logs import about
 from clients.statistics import CameraReport
 from clients.types import StreamSpec
 
@@ -113,13 +114,15 @@ async def follow(
             wanted = await asyncio.to_thread(load, path)
             asked = difference(running, wanted)
         except ConfigError as error:
-            log.error("nothing is changed: %s", "; ".join(str(error).splitlines()))
+            told_of = about("configuration_refused")
+            log.error("nothing is changed: %s", "; ".join(str(error).splitlines()), extra=told_of)
             continue
         if asked.elsewhere and asked.elsewhere != told:
-            log.warning("%s: a restart is needed for %s", path, ", ".join(asked.elsewhere))
+            keys = ", ".join(asked.elsewhere)
+            log.warning("%s: a restart is needed for %s", path, keys, extra=about("restart_needed"))
         told = asked.elsewhere
         if asked.has_cameras:
-            log.info("%s: %s", path, _said(asked))
+            log.info("%s: %s", path, _said(asked), extra=about("configuration_applied"))
             await apply(fleet, asked)
             running = with_cameras_of(running, wanted)
 
