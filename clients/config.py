@@ -1,7 +1,7 @@
 """The one configuration file: read once, checked whole, every complaint a line that names its key.
 
 `system`, `model`, `optimization` and `monitoring` are the article's sections and keep its spelling; `sources`,
-`triton`, `cameras` and `sinks` are ours, as is every key whose description does not say otherwise.
+`triton`, `cameras`, `sinks` and `web` are ours, as is every key whose description does not say otherwise.
 """
 
 from __future__ import annotations
@@ -215,6 +215,21 @@ class Sinks(_Section):
         return _with_suffix(value, (".png", ".jpg"))
 
 
+class Web(_Section):
+    """The REST API and the live wall."""
+
+    enabled: bool = Field(False, description="Serve the REST API and the live wall while cameras run.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address it listens on; 0.0.0.0 shows it to the network.")
+    port: int = Field(8080, ge=0, le=65535, description="Port it listens on; 0 takes any that is free.")
+    token_env: str | None = Field(
+        None, description="Environment variable that holds the token which callers must send; empty asks for none."
+    )
+    cors_origins: tuple[str, ...] = Field((), description="Other pages' origins that may call it from a browser.")
+    state: Path | None = Field(
+        None, description="File that keeps what was changed over the API; empty: NAME.state.json beside NAME.yaml."
+    )
+
+
 class Settings(_Section):
     """The whole file."""
 
@@ -226,6 +241,7 @@ class Settings(_Section):
     triton: Triton = Triton()
     cameras: tuple[Camera, ...] = Field((), description="The cameras, at least one to run.")
     sinks: Sinks = Sinks()
+    web: Web = Web()
 
     @property
     def canvas(self) -> Canvas:
@@ -406,6 +422,7 @@ def _known_keys(path: tuple[int | str, ...]) -> list[str]:
         "triton": Triton,
         "cameras": Camera,
         "sinks": Sinks,
+        "web": Web,
     }
     section = sections.get(str(path[0])) if path else Settings
     return list(section.model_fields) if section else []

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from clients.config import Settings, load_settings
+from clients.config import Camera, Settings, load_settings
 from clients.errors import ConfigError, FleetError
-from clients.statistics import CameraReport
 from clients.types import StreamSpec
 
 LOOK_S = 1.0
@@ -25,10 +24,13 @@ log = logging.getLogger(__name__)
 class Cameras(Protocol):
     """What a reload needs of a fleet."""
 
+    def file_says(self, cameras: Sequence[Camera]) -> None:
+        """What the file lists now, before the difference is applied."""
+
     def add(self, spec: StreamSpec) -> None:
         """One more camera."""
 
-    async def remove_stream(self, stream_id: str) -> CameraReport:
+    async def remove_stream(self, stream_id: str) -> object:
         """One camera less."""
 
 
@@ -50,7 +52,9 @@ class Difference:
 def difference(running: Settings, wanted: Settings) -> Difference:
     """Compare what runs with what a file says now. Raises ConfigError when its cameras cannot run under `running`."""
     before = {spec.stream_id: spec for spec in running.streams(may_be_empty=True)}
-    after = {spec.stream_id: spec for spec in with_cameras_of(running, wanted).streams()}
+    after = {
+        spec.stream_id: spec for spec in with_cameras_of(running, wanted).streams(may_be_empty=running.web.enabled)
+    }
     return Difference(
         added=tuple(spec for name, spec in after.items() if name not in before),
         removed=tuple(name for name in before if name not in after),
@@ -112,6 +116,7 @@ async def follow(path: Path, fleet: Cameras, running: Settings, hangup: asyncio.
         told = asked.elsewhere
         if asked.has_cameras:
             log.info("%s: %s", path, _said(asked))
+            fleet.file_says(wanted.cameras)
             await apply(fleet, asked)
             running = with_cameras_of(running, wanted)
 

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_fleet import clients, inferred, one_clear_line, running
 
-from clients.config import Settings, parse_settings
+from clients.config import Camera, Settings, parse_settings
 from clients.errors import ConfigError
 from clients.reload import apply, difference, follow, with_cameras_of
 from clients.statistics import CameraReport
@@ -40,6 +41,9 @@ class Twin:
     def __init__(self, running: Settings) -> None:
         self.specs = {spec.stream_id: spec for spec in running.streams(may_be_empty=True)}
         self.touched: set[str] = set()
+
+    def file_says(self, cameras: Sequence[Camera]) -> None:
+        self.said = [camera.id for camera in cameras]
 
     def add(self, spec: StreamSpec) -> None:
         assert spec.stream_id not in self.specs
