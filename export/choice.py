@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from clients.data_sheet import Latency
 from export.errors import ExportError
 from export.parity import Difference, Limits
-from loadtest.profile import Latency
 
 Form = Literal["canonical", "stock", "none"]
 

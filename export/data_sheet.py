@@ -1,6 +1,6 @@
 """The GPU's data sheet out of the plans that it built: each plan.json holds what was measured of that plan.
 
-Apart from sidecar.py, so that a server's start-up, which reads plan.json, needs nothing of loadtest.
+Apart from sidecar.py, so that a server's start-up, which reads plan.json, needs no data sheet.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from clients.data_sheet import GpuProfile, Latency, ModelProfile, sheet_of
 from clients.types import Tier
 from export.machine import Card
 from export.sidecar import told_of
 from export.spec import POSTPROCESS, engine_name
-from loadtest.profile import GpuProfile, Latency, ModelProfile
 
 _MB = 1e6
 
 
 def data_sheet(card: Card, tensorrt: str, canvas: str, plans: Path) -> GpuProfile | None:
-    """The measured profile of all plans in a folder that this card and TensorRT built; None where there are none."""
+    """The measured profile of all plans in a folder that this card and TensorRT built; None where there are none.
+
+    What cannot be timed, such as the card's decoders, comes from a sheet that knows the card already, with its sources.
+    """
     names = {engine_name(tier): tier.value for tier in Tier} | {POSTPROCESS: POSTPROCESS}
     same = {"gpu": card.name, "tensorrt": tensorrt, "driver": card.driver}
     found = {}
@@ -31,6 +34,7 @@ def data_sheet(card: Card, tensorrt: str, canvas: str, plans: Path) -> GpuProfil
             found[name] = _model_profile(told)
     if not found:
         return None
+    known = sheet_of(card.name)
     tiers = [name for name in found if name != POSTPROCESS] or [Tier.N.value]
     return GpuProfile(
         kind="measured",
@@ -43,7 +47,13 @@ def data_sheet(card: Card, tensorrt: str, canvas: str, plans: Path) -> GpuProfil
         canvas=canvas,
         command=f"python -m export build {' '.join(tiers)} --canvas {canvas} --force",
         models=found,
+        hardware=known.hardware if known else None,
+        sources=_of_hardware(known.sources) if known else {},
     )
+
+
+def _of_hardware(sources: Mapping[str, str]) -> dict[str, str]:
+    return {place: source for place, source in sources.items() if place.startswith("hardware")}
 
 
 def _model_profile(told: Mapping[str, Any]) -> ModelProfile:

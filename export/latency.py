@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from loadtest.profile import Latency
+from clients.data_sheet import Latency
 
 WARM, ROUNDS = 20, 200
 

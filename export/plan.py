@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from clients.data_sheet import slug
 from export.attention_pattern import attentions
 from export.choice import Form, Trial, keep, summary
 from export.data_sheet import data_sheet
@@ -34,7 +35,6 @@ from export.spec import POSTPROCESS, Spec
 from export.stock_attention import as_stock
 from export.to_engine import Batches, Plan, check_sm
 from export.to_half import to_half
-from loadtest.profile import slug
 
 _ENGINE_INPUT = "frames"
 

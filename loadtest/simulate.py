@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from clients.arguments import seconds
+from clients.data_sheet import CENTRAL
 from clients.errors import ConfigError
 from clients.router import Policy
 from clients.types import Tier
 from demo.clips import Job, render_jobs
 from demo.run import CLIP_S
-from loadtest.profile import GpuProfile, read_profile
+from loadtest.profile import GpuProfile, sheet
 from loadtest.recordings import CAMERAS, CANVASES, Recording, recordings
 from loadtest.simulation.card import TierTiming, timings
 from loadtest.simulation.report import report
@@ -32,6 +33,8 @@ def add_simulate(commands: Any) -> None:
     text = "a fleet in virtual time: what fifty cameras on a card would cost and show, to the last digit every time"
     parser = commands.add_parser("simulate", help=text, description=text)
     parser.add_argument("--gpu", default="t4", metavar="NAME", help="loadtest/gpus/NAME.json (default %(default)s)")
+    text = "of the sheet: pessimistic, central or optimistic (default %(default)s)"
+    parser.add_argument("--variant", default=CENTRAL, metavar="NAME", help=text)
     parser.add_argument("--cameras", type=int, default=50, metavar="N", help="default %(default)s")
     parser.add_argument("--seconds", type=seconds, default=60.0, metavar="S", help="default %(default)s")
     parser.add_argument("--policy", choices=get_args(Policy), default="budget", help="of tiers (default %(default)s)")
@@ -47,7 +50,7 @@ def add_simulate(commands: Any) -> None:
 
 def simulate(options: argparse.Namespace) -> dict[str, Any]:
     """Run it. Raises FleetError and ValueError."""
-    profile = read_profile(PROFILES / f"{options.gpu}.json")
+    profile = sheet(options.gpu, options.variant)
     scenario = Scenario(
         options.cameras,
         options.seconds,

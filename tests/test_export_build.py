@@ -34,6 +34,7 @@ from loadtest.profile import Latency, read_profile
 
 T4 = Card("Tesla T4", (7, 5), "580.65.06", 16_106, 1590)
 NAME = "yolo12n_engine"
+PROFILES = ROOT / "loadtest" / "gpus"
 
 
 def faster_fused(fused: int, batch: int) -> float:
@@ -102,6 +103,9 @@ def test_the_faster_form_is_kept_and_both_are_told(tmp_path: Path, frames: NDArr
     assert sheet.models["yolo12n"].latency[16] == Latency(2.6, 2.6)
     assert list(sheet.models[POSTPROCESS].latency) == [1, 2, 4, 8, 16, 32]
     assert sheet.command == "python -m export build yolo12n --canvas 640x384 --force"
+    assert sheet.hardware == read_profile(PROFILES / "t4.json").hardware  # what cannot be timed is known of the card
+    assert sheet.sources
+    assert all(place.startswith("hardware") for place in sheet.sources)
 
     plan = tmp_path / "plans" / NAME / "1" / "model.plan"
     written = plan.stat().st_mtime_ns

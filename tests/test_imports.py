@@ -46,11 +46,11 @@ def imported_modules(path: Path) -> set[str]:
     return names | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
 
 
-def test_export_and_loadtest_share_the_data_sheet_only() -> None:
-    """The export may write a GPU's data sheet and nothing else of loadtest; the sheet's module imports only errors."""
+def test_the_data_sheet_is_a_leaf() -> None:
+    """Export, load tests and planner read and write one definition of a GPU's data sheet; it imports only errors."""
     used = {name for path in (ROOT / "export").rglob("*.py") for name in imported_modules(path)}
-    assert {name for name in used if name.startswith("loadtest")} == {"loadtest.profile"}
-    sheet = imported_modules(ROOT / "loadtest" / "profile.py")
+    assert not {name for name in used if name.startswith("loadtest")}
+    sheet = imported_modules(ROOT / "clients" / "data_sheet.py")
     assert {name for name in sheet if name.partition(".")[0] not in sys.stdlib_module_names} == {"clients.errors"}
 
 

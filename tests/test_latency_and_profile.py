@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 
 from clients.errors import ConfigError
 from export.latency import batch_sizes, interleaved, percentile, summed_up
-from loadtest.profile import GpuProfile, Latency, ModelProfile, parse_profile, read_profile, slug
+from loadtest.profile import (
+    GpuProfile,
+    Latency,
+    ModelProfile,
+    known_sheets,
+    parse_profile,
+    read_profile,
+    sheet,
+    slug,
+)
 
 MODEL = ModelProfile("fp16", "canonical", {1: Latency(1.5, 1.75), 16: Latency(9.0, 11.0)}, 150.5, 1350, True, "ab")
 SHEET = GpuProfile(
@@ -117,6 +126,87 @@ def test_a_missing_key_or_file_is_told(tmp_path: Path) -> None:
             read_profile(tmp_path / name)
     with pytest.raises(ValueError, match="kind"):
         replace(SHEET, kind="guessed")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("gpu", ["t4", "l4"])
+def test_every_number_that_was_not_measured_names_its_source(gpu: str) -> None:
+    """Each figure of latency, memory, clock and hardware lies under a place that `sources` has; no source is idle."""
+    plain = json.loads((ROOT / "loadtest" / "gpus" / f"{gpu}.json").read_text())
+    sources = plain.pop("sources")
+    used = {
+        place: max((key for key in sources if f"{place}.".startswith(f"{key}.")), default="") for place in places(plain)
+    }
+    assert not [place for place, source in used.items() if not source]
+    assert set(used.values()) == set(sources)
+
+
+def places(plain: Any, where: str = "") -> list[str]:
+    """The places of all numbers in a JSON value."""
+    if isinstance(plain, dict):
+        return [place for key, one in plain.items() for place in places(one, f"{where}.{key}".lstrip("."))]
+    return [where] if isinstance(plain, int | float) and not isinstance(plain, bool) else []
+
+
+def test_the_sheets_are_what_the_batch_model_says() -> None:
+    """docs/decisions/0053: t(b) = first + more (b - 1), from the published latencies and the cards' data sheets."""
+    pixels, peak = 0.6, 0.3 * 65.0  # of a 640x640 picture; TFLOPS, so GFLOP per millisecond
+    published = {
+        "yolo12n": (1.64, 2.3, 6.5, 0.5),
+        "yolo12m": (4.86, 7.5, 67.5, 2.6),
+        "yolo12x": (11.79, 21.4, 199, 6.9),
+    }
+    for name, (authors, reproduced, gflop, more) in published.items():
+        forms = {
+            "pessimistic": (reproduced * pixels, reproduced * pixels, 320 / 300),
+            "central": (authors * pixels, more, 1590 / 2040),
+            "optimistic": (authors * pixels, gflop * pixels / peak, 65 / 121),
+        }
+        for variant, (first, each, on_l4) in forms.items():
+            for gpu, factor in (("t4", 1.0), ("l4", on_l4)):
+                for batch, latency in sheet(gpu, variant).models[name].latency.items():
+                    expected = (first + each * (batch - 1)) * factor
+                    assert latency.p50_ms == pytest.approx(expected, abs=0.001), (gpu, variant, name, batch)
+
+
+def test_variants_and_hardware_survive_their_file(tmp_path: Path) -> None:
+    """What is written is what is read, and a variant differs from the sheet in its latencies alone."""
+    t4 = sheet("t4")
+    (tmp_path / "t4.json").write_text(t4.as_json())
+    assert sheet(str(tmp_path / "t4.json")) == t4
+    slow = t4.variant("pessimistic")
+    assert slow.models["yolo12n"].latency == t4.variants["pessimistic"]["yolo12n"]
+    assert replace(slow, models=t4.models) == t4
+    assert t4.variant("central") is t4
+
+
+def test_what_a_sheet_does_not_have_is_named() -> None:
+    """An unknown GPU, with those that are known; an unknown variant, with those that the sheet has."""
+    with pytest.raises(ConfigError, match=r"no data sheet of 'a100'; there are .*l4.*t4"):
+        sheet("a100")
+    with pytest.raises(ConfigError, match="no variant 'hopeful'; it has central, pessimistic, optimistic"):
+        sheet("t4", "hopeful")
+    assert {"t4", "l4"} <= set(known_sheets())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "complaint"),
+    [
+        (("hardware", "on"), "moon", "hardware.on: expected card or cpu, got 'moon'"),
+        (("hardware", "pcie_mb_per_s"), 0, "pcie_mb_per_s: expected a positive number"),
+        (("hardware", "decoders", "h264"), {"mpixels_per_s": 1}, r"decoders.h264: missing \['mbit_per_s'\]"),
+        (("hardware", "decoders", "h264", "mbit_per_s"), -1, "expected positive figures"),
+        (("variants", "pessimistic"), {}, "each with all models, got pessimistic with"),
+    ],
+)
+def test_what_is_no_hardware_or_variant_is_refused(path: tuple[str, ...], value: Any, complaint: str) -> None:
+    """One wrong value in the T4's sheet, one complaint that names its place."""
+    plain = json.loads(sheet("t4").as_json())
+    place = plain
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(ValueError, match=complaint):
+        parse_profile(json.dumps(plain))
 
 
 def test_reading_a_data_sheet_loads_nothing_else() -> None:
