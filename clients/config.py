@@ -7,15 +7,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -23,18 +21,17 @@ from pydantic import (
 )
 
 from clients.errors import ConfigError
+from clients.section import Section as _Section
 from clients.sources.address import address_of
 from clients.sources.tls import problem_of
 from clients.types import Canvas, DecodeOn, LiveOptions, StreamSpec, Thresholds, Tier, TlsOptions, parse_tier
+from clients.zones.keys import LayoutKeys
+from clients.zones.layout import Layout
 
 TransportName = Literal["auto", "shm", "grpc", "jpeg"]
 Runtime = Literal["openvino", "tensorrt"]
 Emit = Literal["inferred", "all"]
 ParsedTier = Annotated[Tier, BeforeValidator(lambda v: v if isinstance(v, Tier) else parse_tier(str(v)))]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class System(_Section):
@@ -174,7 +171,7 @@ class Triton(_Section):
         return value
 
 
-class Camera(_Section):
+class Camera(LayoutKeys):
     """One camera. What is left out comes from `system` and `model`."""
 
     id: str = Field(description="Unique name: letters, digits, . _ -")
@@ -199,6 +196,9 @@ class Sinks(_Section):
     """Where results go. An empty path switches the sink off."""
 
     jsonl: Path | None = Field(Path("out/detections.jsonl"), description="One JSON line per result.")
+    events: Path | None = Field(None, description="One JSON line per event of a zone or line, added to the file.")
+    rotate_mb: float = Field(100, gt=0, le=1e6, description="A file of lines is put aside when it is this large.")
+    rotate_keep: int = Field(5, ge=0, le=1000, description="So many files of each that was put aside are kept.")
     emit: Emit = Field("inferred", description="Results of inferred frames only, or of all frames, predicted between.")
     mosaic_video: Path | None = Field(None, description="All cameras in one H.264 picture, with boxes.")
     mosaic_image: Path | None = Field(None, description="The mosaic's last picture as PNG.")
@@ -302,6 +302,7 @@ class Settings(_Section):
             live=self._live(camera),
             skip_not_needed=self.sources.skip_not_needed,
             decode=self.sources.decode if camera.decode is None else camera.decode,
+            layout=camera.layout(),
         )
 
     def _live(self, camera: Camera) -> LiveOptions:
@@ -352,6 +353,15 @@ def parse_camera(stream_id: str, source: str, options: Mapping[str, Any]) -> Cam
     """One camera of `add_stream`; the options are the keys of the file's `cameras`. Raises ConfigError."""
     try:
         return Camera.model_validate({**options, "id": stream_id, "source": source})
+    except ValidationError as error:
+        details = [{**detail, "loc": ("cameras", stream_id, *detail["loc"])} for detail in error.errors()]
+        raise ConfigError("\n".join(_complaint(detail) for detail in details)) from None
+
+
+def parse_layout(stream_id: str, content: Mapping[str, Any]) -> Layout:
+    """The zones and lines of a camera, `{"zones": [...], "lines": [...]}`. Raises ConfigError."""
+    try:
+        return LayoutKeys.model_validate(content).layout()
     except ValidationError as error:
         details = [{**detail, "loc": ("cameras", stream_id, *detail["loc"])} for detail in error.errors()]
         raise ConfigError("\n".join(_complaint(detail) for detail in details)) from None
@@ -413,16 +423,16 @@ def _dotted(path: tuple[int | str, ...]) -> str:
 
 
 def _known_keys(path: tuple[int | str, ...]) -> list[str]:
-    sections: dict[str, type[BaseModel]] = {
-        "system": System,
-        "model": Model,
-        "optimization": Optimization,
-        "sources": Sources,
-        "monitoring": Monitoring,
-        "triton": Triton,
-        "cameras": Camera,
-        "sinks": Sinks,
-        "web": Web,
-    }
-    section = sections.get(str(path[0])) if path else Settings
-    return list(section.model_fields) if section else []
+    """The keys of the section that a complaint's path leads to; numbers and a camera's name are passed over."""
+    section: Any = Settings
+    for part in path:
+        field = section.model_fields.get(part)
+        if field is not None:
+            section = next((kind for kind in _kinds_in(field.annotation) if hasattr(kind, "model_fields")), section)
+    return list(section.model_fields)
+
+
+def _kinds_in(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for argument in get_args(annotation):
+        yield from _kinds_in(argument)

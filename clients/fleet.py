@@ -14,9 +14,9 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -54,6 +54,10 @@ from clients.statistics import CameraReport, Summary, Totals
 from clients.steering import Steering, control_of, edges_of
 from clients.subscriptions import MOST_WAITING, Subscription, Subscriptions
 from clients.types import StreamSpec, Tier
+from clients.zones.bus import MOST_WAITING as MOST_EVENTS
+from clients.zones.bus import EventBus
+from clients.zones.event import Counts, Event
+from clients.zones.layout import Layout
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +97,7 @@ class Fleet:
         self._wanted: dict[str, Tier] = {}  # what each camera's configuration resolves to
         self._removed = Totals()
         self._subscriptions = Subscriptions()
+        self._events = EventBus()
         self._stack = AsyncExitStack()
         self._running: _Running | None = None
 
@@ -156,26 +161,52 @@ class Fleet:
             report = lane.report()
             self._removed.add(report)
             self._subscriptions.close(stream_id)
+            self._events.close(stream_id)
             self._ids.discard(stream_id)
             self._wanted.pop(stream_id, None)
         return report
 
-    def results(self, stream_id: str, *, most: int = MOST_WAITING) -> Subscription:
+    def results(self, stream_id: str, *, most: int = MOST_WAITING) -> Subscription[Result]:
         """The camera's results from now on, for `async for`. It ends when the camera ends, or is removed.
 
         Who reads slower than results come misses the oldest of more than `most`. Raises UnknownStream.
         """
-        try:
+        with self._named(stream_id):
             return self._subscriptions.subscribe(stream_id, most)
-        except KeyError:
-            raise UnknownStream(f"camera {stream_id}: there is no such camera") from None
 
     def get_results(self, stream_id: str) -> list[Result]:
         """The newest results of a camera, oldest first, 30 at most. Asking takes nothing away. Raises UnknownStream."""
-        try:
+        with self._named(stream_id):
             return self._subscriptions.newest(stream_id)
-        except KeyError:
-            raise UnknownStream(f"camera {stream_id}: there is no such camera") from None
+
+    def events(self, stream_id: str | None = None, *, most: int = MOST_EVENTS) -> Subscription[Event]:
+        """What happens at zones and lines from now on, of one camera or of all, for `async for`; ends with the fleet.
+
+        Who reads slower than events come misses the oldest of more than `most`. Raises ValueError for less than one.
+        """
+        return self._events.subscribe(stream_id, most)
+
+    def newest_events(self, most: int = 100) -> list[Event]:
+        """The newest events of all cameras, oldest first, 500 at most. Asking takes nothing away."""
+        return self._events.newest(most)
+
+    def layout(self, stream_id: str) -> Layout:
+        """A camera's zones and lines. Raises UnknownStream."""
+        with self._named(stream_id):
+            return self._events.layout(stream_id)
+
+    def set_layout(self, stream_id: str, layout: Layout) -> None:
+        """Other zones and lines from now on; those that stay as they are keep who is inside and their counts.
+
+        Raises UnknownStream, and ConfigError for a class that no model knows.
+        """
+        with self._named(stream_id):
+            self._events.change(stream_id, layout)
+
+    def zone_counts(self, stream_id: str) -> dict[str, Counts]:
+        """The counts of a camera's zones and lines since it was added, by name. Raises UnknownStream."""
+        with self._named(stream_id):
+            return self._events.counts(stream_id)
 
     def reports(self) -> list[CameraReport]:
         """The numbers of each camera so far."""
@@ -262,17 +293,18 @@ class Fleet:
         pipeline = Pipeline(
             [],
             transport,
-            [self._subscriptions, *sinks.results],
+            [self._subscriptions, self._events, *sinks.results],
             window=window,
             limits=tier_limits(settings, served.largest_batch),
             first_window=settings.system.min_batch_size,
             server_ready=link.is_ready,
             fallback=Fallback(served.tiers, settings.model.fallback, rest_s=settings.model.retry_s),
             stays=True,
-            on_over=self._subscriptions.end,
+            on_over=self._over,
             control=control,
             edges=edges_of(settings, served) if control is not None else None,
         )
+        self._events.start(served.labels, sinks.events)
         for spec in self._first:
             self._enter(pipeline, self._lane(spec, served))
         before = await engine_counts(link)
@@ -280,7 +312,7 @@ class Fleet:
         stack.enter_context(served_metrics(settings.monitoring, pipeline, lambda: self._dropped(sinks)))
         task = asyncio.create_task(pipeline.run(), name="pipeline")
         stack.push_async_callback(_quiet, pipeline, task)
-        task.add_done_callback(lambda _: self._subscriptions.end_all())
+        task.add_done_callback(lambda _: self._all_over())
         steering = None
         if control is not None:
             steering = Steering(control, pipeline, link)
@@ -299,7 +331,16 @@ class Fleet:
         if not (running.pipeline.outages or running.before is None or after is None):
             running.mean_batch = after.mean_batch_since(running.before)
 
+    def _over(self, stream_id: str) -> None:
+        self._subscriptions.end(stream_id)
+        self._events.end(stream_id)
+
+    def _all_over(self) -> None:
+        self._subscriptions.end_all()
+        self._events.end_all()
+
     def _enter(self, pipeline: Pipeline, lane: Lane) -> None:
+        self._events.open(lane.spec.stream_id, lane.spec.layout)
         self._ids.add(lane.spec.stream_id)
         self._wanted[lane.spec.stream_id] = lane.tier
         self._subscriptions.open(lane.spec.stream_id)
@@ -323,7 +364,17 @@ class Fleet:
         return [view_of(lane, labels.get(lane.tier, ())) for lane in list(running.pipeline.lanes.values())]
 
     def _dropped(self, sinks: OpenSinks) -> dict[str, int]:
-        return sinks.dropped() | {"subscriptions": self._subscriptions.dropped}
+        return sinks.dropped() | {
+            "subscriptions": self._subscriptions.dropped,
+            "event_subscriptions": self._events.dropped,
+        }
+
+    @contextmanager
+    def _named(self, stream_id: str) -> Iterator[None]:
+        try:
+            yield
+        except KeyError:
+            raise UnknownStream(f"camera {stream_id}: there is no such camera") from None
 
     def _known(self) -> _Running:
         if self._running is None:

@@ -17,7 +17,8 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from clients.config import Camera, Settings, Web, parse_camera
 from clients.errors import ConfigError, FleetError, FleetStopped, NotSaved, StreamExists, TooManyStreams, UnknownStream
 from clients.statistics import CameraReport
 from clients.types import StreamSpec
+from clients.zones.layout import Layout
 
 if TYPE_CHECKING:
     from clients.fleet import Fleet  # which imports this module
@@ -129,7 +131,9 @@ class Roster:
             return await self._keep(camera.id, _Change(camera))
 
     async def change(self, stream_id: str, options: Mapping[str, Any]) -> Entry:
-        """Give a camera other options, keys of `cameras` in the file; it begins anew. What is not named stays.
+        """Give a camera other options, keys of `cameras` in the file. What is not named stays.
+
+        It begins anew, unless only its zones and lines are other ones.
 
         Raises UnknownStream, ConfigError, NoRoom, FleetStopped, NotSaved.
         """
@@ -139,9 +143,9 @@ class Roster:
             source = options.get("source", entry.camera.source)
             rest = {key: value for key, value in options.items() if key not in ("id", "source")}
             camera = parse_camera(stream_id, source, {**known, **rest})
-            spec = self.base.stream(camera)
+            old, new = self.base.stream(entry.camera), self.base.stream(camera)
             if not entry.is_paused:
-                await self._replace(self.base.stream(entry.camera), spec)
+                await self._replace(old, new)
             return await self._keep(stream_id, _Change(camera, entry.is_paused))
 
     async def remove(self, stream_id: str) -> None:
@@ -194,6 +198,11 @@ class Roster:
         except UnknownStream:  # it was paused or removed
             return None
 
+    def set_layout(self, stream_id: str, layout: Layout) -> None:
+        """The file has other zones and lines for this camera. Raises ConfigError for a class that no model knows."""
+        with suppress(UnknownStream):  # it was paused or removed
+            self.fleet.set_layout(stream_id, layout)
+
     def _entry(self, stream_id: str) -> Entry | None:
         change, camera = self._changes.get(stream_id), self._file.get(stream_id)
         if change is None:
@@ -208,6 +217,9 @@ class Roster:
             raise TooManyStreams(f"camera {camera.id}: there are system.max_streams ({most}) cameras already")
 
     async def _replace(self, old: StreamSpec, new: StreamSpec) -> None:
+        if replace(old, layout=new.layout) == new:  # other zones only: the camera goes on
+            self.fleet.set_layout(new.stream_id, new.layout)
+            return
         await self.fleet.remove_stream(old.stream_id)
         try:
             self.fleet.add(new)

@@ -149,6 +149,38 @@ def test_what_is_wrong_is_said_and_changes_nothing(
     ]
 
 
+def test_zones_and_their_events(served: Served) -> None:
+    """A zone is drawn while the camera goes on; who enters is told over SSE, at once and to who comes back later."""
+    zone = {"name": "everywhere", "points": [[0, 0], [1, 0], [1, 1], [0, 1]], "debounce_s": 0}
+    with served.http.stream("GET", "/v1/events", params={"camera": "cam02"}) as told:
+        drawn = served.http.put("/v1/streams/cam02/zones", json={"zones": [zone]}).json()
+        assert (drawn["zones"][0]["name"], drawn["lines"]) == ("everywhere", [])
+        first, second = [next(events) for events in [events_of(told)] for _ in range(2)]
+    assert (first["schema"], first["kind"], first["zone"]) == ("event/1", "enter", "everywhere")
+    with served.http.stream("GET", "/v1/events", headers={"Last-Event-ID": first["id"]}) as told:
+        assert next(events_of(told)) == second
+    assert served.http.get("/v1/streams/cam02/zones").json()["counts"]["everywhere"]["in"] >= 2
+    for wrong, words in (
+        ({"zones": [zone | {"points": [[0, 0], [1, 1]]}]}, "3"),
+        ({"zones": [zone | {"points": [[0, 0], [1, 1], [1, 0], [0, 1]]}]}, "zone"),
+        ({"zones": [zone | {"points": [[0, 0], [2, 0], [1, 1]]}]}, "0..1"),
+        ({"zones": [zone | {"classes": ["persn"]}]}, "person"),
+        ({"zones": [zone, zone]}, "everywhere"),
+        ({"zone": []}, "zone"),
+    ):
+        is_problem(served.http.put("/v1/streams/cam02/zones", json=wrong), 422, words)
+    is_problem(served.http.get("/v1/events", params={"camera": "nobody"}), 404, "no such camera")
+    assert served.http.put("/v1/streams/cam02/zones", json={}).json()["zones"] == []
+    assert served.http.get("/v1/stats").json()["per_camera"]["cam02"]["states"] == {"connecting": 1, "live": 1}
+
+
+def events_of(told: httpx.Response) -> Iterator[dict[str, Any]]:
+    """The events of an SSE stream."""
+    for line in told.iter_lines():
+        if line.startswith("data: "):
+            yield json.loads(line.removeprefix("data: "))
+
+
 def test_secrets_are_never_shown(served: Served) -> None:
     """A login and a query in a source come back hidden, in the answer, in the list, and when they are wrong."""
     source = "rtsp://viewer:s3cret@127.0.0.1:9/stream?key=s3cret"

@@ -25,8 +25,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from clients.errors import SinkError
-from clients.result import Result
-from clients.sinks.jsonl import label
+from clients.result import Result, label
 from clients.sources.frame import Frame
 
 _WIDTH_PX = 1440

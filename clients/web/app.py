@@ -12,7 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.responses import Response
 from starlette.types import Scope
 
-from clients.web import overview, pictures, problems, streams, wall
+from clients.web import happenings, overview, pictures, problems, streams, wall
 from clients.web.desk import Desk
 from clients.web.guard import Guard
 from clients.web.problems import Problem
@@ -41,7 +41,7 @@ def build(desk: Desk) -> FastAPI:
     app.state.desk = desk
     app.state.cut = lambda _: None
     problems.install(app)
-    for module in (streams, pictures, overview, wall):
+    for module in (streams, pictures, happenings, overview, wall):
         app.include_router(module.router)
     app.mount("/static", _Pages(directory=STATIC), name="static")
     for path, name in (("/", "index.html"), ("/docs", "docs.html")):

@@ -45,7 +45,8 @@ class Login(BaseModel):
 @router.get("/v1/stats", tags=["fleet"])
 async def stats(desk: TheDesk) -> dict[str, Any]:
     """The summary of the run so far, as `python -m clients run` prints it at its end, and the last look (`now`)."""
-    return desk.fleet.stats().as_json() | {"now": desk.numbers.now}
+    wall = {"viewers": desk.viewers.count, "previews_made": desk.previews.made}
+    return desk.fleet.stats().as_json() | {"wall": wall, "now": desk.numbers.now}
 
 
 @router.get("/v1/plan", tags=["fleet"], responses=documented(422))

@@ -21,7 +21,7 @@ from starlette.websockets import WebSocketState
 
 from clients.errors import SourceError
 from clients.lane import Lane
-from clients.sinks.jsonl import label
+from clients.result import label
 from clients.web import problems
 from clients.web.desk import Desk, SocketDesk
 from clients.web.previews import Preview

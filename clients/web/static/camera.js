@@ -3,9 +3,11 @@
 import * as api from "./api.js";
 import { attribute, h, icon, number, text } from "./dom.js";
 import { Trails, fit, paint } from "./draw.js";
+import { Events } from "./events.js";
 import { changeCamera, removeCamera } from "./forms.js";
 import { Timeline } from "./timeline.js";
 import { STATES, inferredOf } from "./words.js";
+import { Zones } from "./zones.js";
 
 export class CameraView {
   #picture = false;
@@ -25,7 +27,9 @@ export class CameraView {
     this.facts = new Map();
     this.factList = h("dl", { class: "facts" });
     this.problem = h("p", { class: "card problem", role: "alert", hidden: true });
-    this.side = h("div", { class: "stack" }, this.problem, h("section", { class: "card", "aria-label": "Now" }, h("header", {}, h("h2", {}, "Now")), this.factList));
+    this.zones = new Zones(id, this.stage);
+    this.events = new Events(id, () => this.#happened());
+    this.side = h("div", { class: "stack" }, this.problem, this.zones.element, this.events.element, h("section", { class: "card", "aria-label": "Now" }, h("header", {}, h("h2", {}, "Now")), this.factList));
     this.element = h("article", { class: "page", "aria-label": `Camera ${id}` },
       h("div", { class: "page-top" },
         h("a", { class: "button", href: "#/", "aria-label": "Back to the wall" }, icon("back")),
@@ -44,6 +48,9 @@ export class CameraView {
   close() {
     this.resizer.disconnect();
     this.timeline.close();
+    this.zones.close();
+    this.events.close();
+    clearTimeout(this.counting);
   }
 
   async change() {
@@ -93,6 +100,14 @@ export class CameraView {
   }
 
   point() { /* the budget bar marks tiles of the wall only */ }
+
+  // Counts are asked for a moment after an event, once for many.
+  #happened() {
+    this.counting ??= setTimeout(() => {
+      this.counting = undefined;
+      if (!this.zones.drawing) this.zones.refresh();
+    }, 500);
+  }
 
   async #load() {
     const [stream, past] = await Promise.all([api.stream(this.id), api.history(this.id)]).catch((problem) => {

@@ -78,7 +78,7 @@ export class Header {
     badge.hidden = !alerts.length;
     text(badge, String(alerts.length));
     badge.classList.toggle("bad", alerts.some((alert) => alert.level === "bad"));
-    attribute(byId("alerts-button"), "aria-label", alerts.length ? `${alerts.length} alerts` : "No alerts");
+    attribute(byId("alerts-button"), "aria-label", alerts.length ? `${alerts.length} ${alerts.length === 1 ? "alert" : "alerts"}` : "No alerts");
     byId("alerts").replaceChildren(...(alerts.length ? alerts.map(row) : [h("p", { class: "none" }, "Nothing is wrong.")]));
     const fresh = alerts.filter((alert) => !before.has(alert.camera + alert.text));
     if (fresh.length) say(fresh.map((alert) => `${alert.camera ?? ""} ${alert.text}`).join(". "));

@@ -24,7 +24,7 @@ function route() {
   document.title = camera ? `${camera} · Fleet` : "Fleet · live wall";
   scrollTo(0, 0);
   if (wall.now) view.show(wall.now);
-  if (camera) byId("main").focus();
+  if (camera) byId("main").focus({ preventScroll: true });
   else if (before) view.focus(before);
 }
 

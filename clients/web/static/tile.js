@@ -33,8 +33,8 @@ export class Tile {
 
   picture(bitmap, header) {
     this.trails.add(header);
-    this.last = header;
-    paint(this.canvas, bitmap, header, this.trails);
+    const objects = header.objects.filter((one) => one[0]); // small: what has no id yet is left to the large picture
+    paint(this.canvas, bitmap, { ...header, objects }, this.trails);
     if (!this.#drawn) this.#drawn = true;
     this.#veil();
   }
