@@ -90,7 +90,7 @@ class Steering:
         self._control = control
         self._pipeline = pipeline
         self._link = link
-        self._before: EngineCounts | None = None
+        self.counts: EngineCounts | None = None  # the server's, at the last look
         self._before_s = 0.0
 
     async def run(self) -> None:
@@ -105,12 +105,12 @@ class Steering:
         try:
             counts = await self._link.engine_counts()
         except InferenceError:  # the turns notice it too, and say so
-            self._before = None
+            self.counts = None
             return
         gpu = self._pipeline.gpu = await asyncio.to_thread(read_gpu)
         now_s = time.monotonic()
-        reading = reading_of(self._before, counts, now_s - self._before_s, gpu)
-        self._before, self._before_s = counts, now_s
+        reading = reading_of(self.counts, counts, now_s - self._before_s, gpu)
+        self.counts, self._before_s = counts, now_s
         before = self._pipeline.decision
         decision = self._control.look(reading, self._pipeline.scheduler.in_flight, time.monotonic_ns())
         self._pipeline.obey(decision)
