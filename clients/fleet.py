@@ -266,8 +266,8 @@ class Fleet:
         return FleetCollector(
             running.pipeline,
             lambda: self._dropped(running.sinks),
-            age_objective_ms=self._settings.monitoring.age_objective_ms,
-            tiers=self._settings.tiers,
+            age_objective_ms=self.settings.monitoring.age_objective_ms,
+            tiers=self.settings.tiers,
         )
 
     def stop(self) -> None:
