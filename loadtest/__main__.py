@@ -12,6 +12,7 @@ from typing import Any
 
 from clients.arguments import seconds
 from clients.errors import FleetError
+from loadtest.emulator.command import add_emulator
 from loadtest.fidelity import add_fidelity
 from loadtest.savings_command import add_savings
 from loadtest.simulate import add_simulate
@@ -128,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     neighbours.add_argument("--rounds", type=int, default=2, metavar="N", help="of all runs (default %(default)s)")
     neighbours.add_argument("--beside", action="append", metavar="KIND", help="a kind of camera; all without it")
     neighbours.set_defaults(command=_neighbours)
+    add_emulator(commands)
     add_simulate(commands)
     add_savings(commands)
     add_fidelity(commands)
