@@ -9,7 +9,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 CODE := clients deploy export loadtest demo tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fifty test check format triton pins audit bench-setup clean
+.PHONY: help setup demo fifty emulator locust test check format triton pins audit bench-setup clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,12 @@ demo: setup ## render cameras, run them through a real Triton, live wall: CAMERA
 
 fifty: setup ## fifty H.264 cameras against a real Triton whose engines only wait: SECONDS=60
 	@.venv/bin/python -m loadtest fifty --seconds $(FIFTY_SECONDS)
+
+emulator: setup ## a Triton with an emulated T4 and its exporter, on ports 8000 to 8002 and 9401, until Ctrl-C
+	@.venv/bin/python -m loadtest emulator
+
+locust: setup .venv/.test ## Locust's web interface, loading an emulated T4 as cameras would; HOST=host:8001 for a server of yours
+	@.venv/bin/locust -f loadtest/locustfile.py --web-host 127.0.0.1 $(if $(HOST),--host $(HOST))
 
 test: setup .venv/.test ## run all tests against a real Triton (installs torch, CPU build)
 	.venv/bin/python -m pytest
@@ -61,7 +67,7 @@ clean: ## remove environments, clips and results
 
 .venv/.test: .venv/.clients
 	@echo "installing the packages for export, tests and checks into .venv" >&2
-	@.venv/bin/python $(PIP_INSTALL) --group clients --group export --group test --group lint
+	@.venv/bin/python $(PIP_INSTALL) --group clients --group export --group load --group test --group lint
 	@touch $@
 
 .venv-triton/.server: pyproject.toml
