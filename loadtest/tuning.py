@@ -54,7 +54,7 @@ KNOBS = (
         (0.80, 0.90, 0.95, 0.98, 1.0),
         0.95,
         lambda told, value: replace(told, similarity=value),
-        "A frame at least this similar to the last inferred one, block by block, is skipped. Lower skips more and misses "
+        "A frame at least this similar to the last inferred one, block by block, is skipped. Lower skips and misses "
         "more; 1 skips only what did not change at all, which with noise is nothing.",
         "missed",
     ),
@@ -71,7 +71,7 @@ KNOBS = (
         (2.0, 4.0, 8.0, 15.0, 25.0),
         25.0,
         lambda told, value: replace(told, demand_fps=value),
-        "The most a camera may ask for. With a budget that is short anyway it takes from cameras where much happens; set "
+        "The most a camera may ask for. With a short budget it takes from cameras where much happens; set "
         "it only where you know that more is worth nothing.",
     ),
     Knob(
@@ -96,8 +96,8 @@ KNOBS = (
         (40, 80, 150, 500),
         500,
         lambda told, value: replace(told, max_age_ms=value),
-        "A frame older than this when its turn comes is not sent. It matters when the server is slow or away; below the "
-        "time that one inference takes nothing is ever inferred.",
+        "A frame older than this when its turn comes is not sent. It matters when the server is slow or away; below "
+        "the time that one inference takes nothing is ever inferred.",
         "age_p95_ms",
     ),
     Knob(
@@ -105,8 +105,8 @@ KNOBS = (
         (0.0, 0.02, 0.1, 0.3, 1.0),
         0.02,
         lambda told, value: replace(told, audit=AuditRules(share=value)),
-        "Of the frames that the gate skips, inferred all the same to count what it misses. The price is inferences that "
-        "are worth little; what you get is the miss rate with its interval.",
+        "Of the frames that the gate skips, inferred all the same to count what it misses. The price are inferences "
+        "that are worth little; what you get is the miss rate with its interval.",
         "inferences",
     ),
 )
