@@ -58,7 +58,7 @@ class Session:
         self.recent = Tally()  # since the last report to the master, or the last sample
         self.samples: list[Sample] = []
         self.problems: list[str] = []
-        self.started_s = time.monotonic()
+        self.started_s, self._cpu_s = time.monotonic(), time.process_time()
         self.most_cameras = 0
         self.held_cameras = self.broke_cameras = 0
         self._before: Reading | None = None
@@ -124,7 +124,7 @@ class Session:
         except FleetError as error:
             self.fail(str(error))
             return
-        self.started_s = time.monotonic()
+        self.started_s, self._cpu_s = time.monotonic(), time.process_time()
         self.running = True
         if not self.is_worker:
             gevent.spawn(self._sample)
@@ -266,6 +266,7 @@ class Session:
             problems=[*self.problems, *self._told_by_locust()],
             held_cameras=self.held_cameras or None,
             broke_cameras=self.broke_cameras or None,
+            client_cpu_s=None if self.is_master else time.process_time() - self._cpu_s,  # cameras are elsewhere
         )
 
     def interrupted(self, seconds_wanted: float) -> None:
