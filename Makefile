@@ -2,21 +2,22 @@
 PYTHON ?= python3
 CAMERAS ?= 8
 SECONDS ?= 30
+PORT ?=
 FIFTY_SECONDS = $(if $(filter file,$(origin SECONDS)),60,$(SECONDS))
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 CODE := clients deploy export loadtest demo tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fifty emulator locust test check format triton bench-setup clean
+.PHONY: help setup demo fifty emulator locust test check format triton pins audit bench-setup clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.clients .venv-triton/.server ## install what the demo and your own cameras need (no torch)
 
-demo: setup ## render cameras, run them through a real Triton: CAMERAS=8 SECONDS=30
-	@.venv/bin/python -m demo run --cameras $(CAMERAS) --seconds $(SECONDS)
+demo: setup ## render cameras, run them through a real Triton, live wall: CAMERAS=8 SECONDS=30 PORT=8080
+	@.venv/bin/python -m demo run --cameras $(CAMERAS) --seconds $(SECONDS) $(if $(PORT),--port $(PORT))
 
 fifty: setup ## fifty H.264 cameras against a real Triton whose engines only wait: SECONDS=60
 	@.venv/bin/python -m loadtest fifty --seconds $(FIFTY_SECONDS)
@@ -42,6 +43,14 @@ format: .venv/.test ## rewrite the code as `make check` wants it
 
 triton: setup ## run the demo's Triton alone, on ports 8000 to 8002, until Ctrl-C
 	.venv/bin/python -m deploy.triton --config config.demo.yaml
+
+pins: .venv/.test ## pin anew what the images install, after a change of pyproject.toml's groups
+	.venv/bin/python -m deploy.pins
+
+audit: .venv/.test ## known weaknesses of what the images install (asks PyPI), and whether the pins can still be had
+	.venv/bin/python -m deploy.pins --check
+	.venv/bin/pip-audit --strict --no-deps --disable-pip --requirement deploy/constraints.txt
+	.venv/bin/pip-audit --strict --no-deps --disable-pip --requirement deploy/constraints-server.txt
 
 bench-setup: .venv-bench/.done .venv-bench-older/.done ## install the trackers that `python -m demo tracking` compares with
 
