@@ -5,7 +5,9 @@ A stamp is the camera's number in its pixels (emulator/camera_code.py): an emula
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
-from clients.errors import FleetError
 from clients.sources.picture import AvPicture, Scalers
 from clients.types import Canvas, Thresholds, Tier
 from demo.clips import source_hash
@@ -26,27 +27,25 @@ from loadtest.emulator.camera_code import MOST, code_squares
 from loadtest.load.wanted import SendPath
 
 KEPT = Path("out/loadtest")
+log = logging.getLogger("locust.fleet")
 SCENES, FRAMES = 4, (25, 75)  # places, and the frames of each that are sent in turn
 
 
 def city_pictures(folder: Path = KEPT) -> list[list[NDArray[np.uint8]]]:
-    """Pictures of the demo city, UINT8 (360, 640, 3) BGR, by place. Rendered once, which takes seconds, and kept.
-
-    Raises FleetError when the folder cannot be written.
-    """
+    """Of the demo city, UINT8 (360, 640, 3) BGR, by place. Rendered, which takes seconds, and kept where it can be."""
     key = hashlib.sha256(f"{source_hash()} {SCENES} {FRAMES}".encode()).hexdigest()[:12]
     path = folder / f"pictures-{key}.npy"
+    with contextlib.suppress(OSError, ValueError, EOFError):  # none, or a broken one
+        return [list(place) for place in np.load(path)]
+    pictures = np.stack([np.stack(list(_place(number))) for number in range(SCENES)])
+    partial = path.with_suffix(f".{os.getpid()}.part")
     try:
-        if path.is_file():
-            return [list(place) for place in np.load(path)]
         folder.mkdir(parents=True, exist_ok=True)
-        pictures = np.stack([np.stack(list(_place(number))) for number in range(SCENES)])
-        partial = path.with_suffix(f".{os.getpid()}.part")
         with partial.open("wb") as file:
             np.save(file, pictures)
         partial.replace(path)
-    except (OSError, ValueError) as error:
-        raise FleetError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        log.warning("%s: the pictures are not kept for the next time: %s", folder, error.strerror or error)
     return [list(place) for place in pictures]
 
 

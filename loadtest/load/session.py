@@ -58,7 +58,7 @@ class Session:
         self.recent = Tally()  # since the last report to the master, or the last sample
         self.samples: list[Sample] = []
         self.problems: list[str] = []
-        self.started_s = time.monotonic()
+        self.started_s, self._cpu_s = time.monotonic(), time.process_time()
         self.most_cameras = 0
         self.held_cameras = self.broke_cameras = 0
         self._before: Reading | None = None
@@ -71,13 +71,22 @@ class Session:
     # --- before a test
 
     def prepare(self) -> None:
-        """Pictures, where there are cameras; the server, and whether the test can begin. Raises FleetError."""
-        if not self.is_worker:
-            wanted = Wanted.of(self.options)
-            self.find(wanted)
-            self.set_plan(wanted)
+        """Pictures, where there are cameras; the server, and whether the test can begin. Raises FleetError.
+
+        In the web interface everything can still be changed, and is looked at again when a test begins.
+        """
         if not self.is_master:
             self._pictures = city_pictures()
+        if self.is_worker:
+            return
+        wanted = Wanted.of(self.options)
+        try:
+            self.find(wanted)
+            self.set_plan(wanted)
+        except FleetError as error:
+            if self.options.headless:
+                raise
+            log.warning("no test can begin yet: %s", error)
 
     def find(self, wanted: Wanted) -> None:
         """The server at --host, or one of our own. Raises FleetError."""
@@ -124,7 +133,7 @@ class Session:
         except FleetError as error:
             self.fail(str(error))
             return
-        self.started_s = time.monotonic()
+        self.started_s, self._cpu_s = time.monotonic(), time.process_time()
         self.running = True
         if not self.is_worker:
             gevent.spawn(self._sample)
@@ -133,7 +142,8 @@ class Session:
         """The test cannot go on, or cannot be believed: say why in one line, and end it."""
         self.problems.append(problem)
         log.error("%s", problem)
-        gevent.spawn(self.environment.runner.quit)
+        runner = self.environment.runner
+        gevent.spawn(runner.quit if self.options.headless else runner.stop)
 
     def _prepare_requests(self) -> None:
         share = max(1, getattr(self.options, "expect_workers", 1)) if self.is_worker else 1
@@ -247,9 +257,9 @@ class Session:
                 self._write_report(Path(self.options.report), self.report)
 
     def so_far(self) -> dict[str, Any]:
-        """The report of the test that runs, else of the last one; empty before the first."""
+        """The report of the test that runs, else of the last one."""
         if not self.running or self.plan is None:
-            return self.report or {}
+            return self.report or {"passed": False, "problems": self.problems}
         return judged(self._seen(time.monotonic() - self.started_s))
 
     def _seen(self, seconds: float) -> Seen:
@@ -266,6 +276,7 @@ class Session:
             problems=[*self.problems, *self._told_by_locust()],
             held_cameras=self.held_cameras or None,
             broke_cameras=self.broke_cameras or None,
+            client_cpu_s=None if self.is_master else time.process_time() - self._cpu_s,  # cameras are elsewhere
         )
 
     def interrupted(self, seconds_wanted: float) -> None:

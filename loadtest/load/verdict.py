@@ -46,6 +46,7 @@ class Seen:
     problems: Sequence[str] = ()
     held_cameras: int | None = None
     broke_cameras: int | None = None
+    client_cpu_s: float | None = None
 
 
 def judged(seen: Seen) -> dict[str, Any]:
@@ -72,17 +73,23 @@ def judged(seen: Seen) -> dict[str, Any]:
         "age_ms": tally.ages.summary(),
         "jain": None if index is None else round(index, 4),
         "worst_share": round(min(shares), 4) if shares else None,
+        "worst_of_fair": round(min(shares) * len(shares) / sum(shares), 4) if any(shares) else None,
         "mean_batch": None if mean_batch is None else round(mean_batch, 2),
         "frames": {fate.value: tally.total(fate) for fate in Fate},
         "failures": {reason: count for reason, count in tally.problems.items() if reason != CROSS_TALK},
         "cross_talk": tally.problems[CROSS_TALK],
         "gpu": seen.card.summary(),
+        "client_cpu_ms_per_frame": _per_frame_ms(seen.client_cpu_s, tally.total(Fate.GOOD, Fate.LATE)),
         "held_cameras": seen.held_cameras,
         "broke_cameras": seen.broke_cameras,
         "objective": {"age_p95_ms": wanted.objective.age_p95_ms, "goodput": wanted.objective.goodput},
         "passed": not problems,
         "problems": problems,
     }
+
+
+def _per_frame_ms(cpu_s: float | None, frames: int) -> float | None:
+    return None if cpu_s is None or not frames else round(cpu_s * 1000 / frames, 3)
 
 
 def objective_problems(objective: Objective, ages: Histogram, goodput: float | None) -> list[str]:
