@@ -4,15 +4,16 @@ CAMERAS ?= 8
 SECONDS ?= 30
 PORT ?=
 FIFTY_SECONDS = $(if $(filter file,$(origin SECONDS)),60,$(SECONDS))
+SOAK_SECONDS = $(if $(filter file,$(origin SECONDS)),1800,$(SECONDS))
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 CODE := clients deploy export loadtest demo tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fifty test check format triton pins audit bench-setup clean
+.PHONY: help setup demo fifty reliability fuzz soak test check format triton pins audit bench-setup clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.clients .venv-triton/.server ## install what the demo and your own cameras need (no torch)
 
@@ -21,6 +22,15 @@ demo: setup ## render cameras, run them through a real Triton, live wall: CAMERA
 
 fifty: setup ## fifty H.264 cameras against a real Triton whose engines only wait: SECONDS=60
 	@.venv/bin/python -m loadtest fifty --seconds $(FIFTY_SECONDS)
+
+reliability: setup ## faults injected into a running fleet, one after the other; no camera may be lost
+	@.venv/bin/python -m loadtest reliability
+
+fuzz: setup .venv/.test ## ten thousand hostile requests against a running Triton
+	@.venv/bin/python -m loadtest fuzz
+
+soak: setup ## a fleet under load for a long time, memory and open files watched: SECONDS=1800
+	@.venv/bin/python -m loadtest soak --seconds $(SOAK_SECONDS)
 
 test: setup .venv/.test ## run all tests against a real Triton (installs torch, CPU build)
 	.venv/bin/python -m pytest
