@@ -241,7 +241,7 @@ class Fleet:
             self._enter(pipeline, self._lane(spec, served))
         before = await engine_counts(link)
         stack.push_async_callback(self._measured, link)
-        stack.enter_context(served_metrics(settings.monitoring, pipeline, lambda: self._dropped(sinks)))
+        stack.enter_context(served_metrics(settings.monitoring, pipeline, lambda: self._dropped(sinks), settings.tiers))
         task = asyncio.create_task(pipeline.run(), name="pipeline")
         stack.push_async_callback(_quiet, pipeline, task)
         task.add_done_callback(lambda _: self._subscriptions.end_all())

@@ -18,6 +18,7 @@ from typing import Protocol
 from clients.control import Control, Decision, Member
 from clients.errors import FleetError, InferenceError, ModelError, RequestRejected, RequestTimeout, ServerUnavailable
 from clients.fallback import Fallback
+from clients.gpu import GpuReading
 from clients.inference.transport import Request, Transport
 from clients.lane import Lane
 from clients.result import Result
@@ -88,6 +89,7 @@ class Pipeline:
         self._control = control
         self._edges = edges
         self.decision: Decision | None = None
+        self.gpu: GpuReading | None = None  # the card when it was last read, where there is one
         self._stays = stays
         self._on_over = on_over
         self._turns: dict[str, asyncio.Task[None]] = {}

@@ -108,7 +108,7 @@ class Steering:
         except InferenceError:  # the turns notice it too, and say so
             self._before = None
             return
-        gpu = await asyncio.to_thread(read_gpu)
+        gpu = self._pipeline.gpu = await asyncio.to_thread(read_gpu)
         now_s = time.monotonic()
         reading = reading_of(self._before, counts, now_s - self._before_s, gpu)
         self._before, self._before_s = counts, now_s
