@@ -2,6 +2,7 @@
 PYTHON ?= python3
 CAMERAS ?= 8
 SECONDS ?= 30
+PORT ?=
 FIFTY_SECONDS = $(if $(filter file,$(origin SECONDS)),60,$(SECONDS))
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
@@ -15,8 +16,8 @@ help: ## list what can be made
 
 setup: .venv/.clients .venv-triton/.server ## install what the demo and your own cameras need (no torch)
 
-demo: setup ## render cameras, run them through a real Triton: CAMERAS=8 SECONDS=30
-	@.venv/bin/python -m demo run --cameras $(CAMERAS) --seconds $(SECONDS)
+demo: setup ## render cameras, run them through a real Triton, live wall: CAMERAS=8 SECONDS=30 PORT=8080
+	@.venv/bin/python -m demo run --cameras $(CAMERAS) --seconds $(SECONDS) $(if $(PORT),--port $(PORT))
 
 fifty: setup ## fifty H.264 cameras against a real Triton whose engines only wait: SECONDS=60
 	@.venv/bin/python -m loadtest fifty --seconds $(FIFTY_SECONDS)

@@ -1,21 +1,19 @@
 """The one configuration file: read once, checked whole, every complaint a line that names its key.
 
 `system`, `model`, `optimization` and `monitoring` are the article's sections and keep its spelling; `sources`,
-`triton`, `cameras` and `sinks` are ours, as is every key whose description does not say otherwise.
+`triton`, `cameras`, `sinks` and `web` are ours, as is every key whose description does not say otherwise.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -23,19 +21,19 @@ from pydantic import (
 )
 
 from clients.errors import ConfigError
+from clients.logs import LogFormat
 from clients.overrides import with_overrides
+from clients.section import Section as _Section
 from clients.sources.address import address_of
 from clients.sources.tls import problem_of
 from clients.types import Canvas, DecodeOn, LiveOptions, StreamSpec, Thresholds, Tier, TlsOptions, parse_tier
+from clients.zones.keys import LayoutKeys
+from clients.zones.layout import Layout
 
 TransportName = Literal["auto", "shm", "grpc", "jpeg"]
 Runtime = Literal["openvino", "tensorrt"]
 Emit = Literal["inferred", "all"]
 ParsedTier = Annotated[Tier, BeforeValidator(lambda v: v if isinstance(v, Tier) else parse_tier(str(v)))]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class System(_Section):
@@ -93,13 +91,10 @@ class Optimization(_Section):
     similarity_threshold: float = Field(0.95, gt=0, le=1, description="A frame at least this similar is skipped.")
     max_skip_s: float = Field(0.8, gt=0, le=10, description="A camera is inferred at least this often, similar or not.")
     switching: Literal["budget", "article", "fixed"] = Field(
-        "fixed", description="Who chooses n, m or x: the configuration, or where a GPU-millisecond buys most, or edges."
+        "budget", description="Who chooses n, m or x: where a GPU-millisecond buys most, edges, or the configuration."
     )
     governor: Literal["ours", "article", "off"] = Field(
         "ours", description="What holds the load: the age of results, or the article's rule, or nothing."
-    )
-    quality_share: float = Field(
-        0.3, ge=0, lt=1, description="Of the budget, kept for better tiers before more inferences."
     )
     audit_share: float = Field(
         0.02, ge=0, le=1, description="Of the skipped frames, inferred when there is room, to count what was missed."
@@ -147,6 +142,7 @@ class Monitoring(_Section):
         None, ge=1, le=65535, description="Port of /metrics for Prometheus; empty is none."
     )
     metrics_host: str = Field("127.0.0.1", description="Address that /metrics listens on.")
+    log_format: LogFormat = Field("text", description="Log lines as text, or one JSON object each.")
 
 
 class Triton(_Section):
@@ -180,7 +176,7 @@ class Triton(_Section):
         return value
 
 
-class Camera(_Section):
+class Camera(LayoutKeys):
     """One camera. What is left out comes from `system` and `model`."""
 
     id: str = Field(description="Unique name: letters, digits, . _ -")
@@ -205,6 +201,9 @@ class Sinks(_Section):
     """Where results go. An empty path switches the sink off."""
 
     jsonl: Path | None = Field(Path("out/detections.jsonl"), description="One JSON line per result.")
+    events: Path | None = Field(None, description="One JSON line per event of a zone or line, added to the file.")
+    rotate_mb: float = Field(100, gt=0, le=1e6, description="A file of lines is put aside when it is this large.")
+    rotate_keep: int = Field(5, ge=0, le=1000, description="So many files of each that was put aside are kept.")
     emit: Emit = Field("inferred", description="Results of inferred frames only, or of all frames, predicted between.")
     mosaic_video: Path | None = Field(None, description="All cameras in one H.264 picture, with boxes.")
     mosaic_image: Path | None = Field(None, description="The mosaic's last picture as PNG.")
@@ -221,6 +220,21 @@ class Sinks(_Section):
         return _with_suffix(value, (".png", ".jpg"))
 
 
+class Web(_Section):
+    """The REST API and the live wall."""
+
+    enabled: bool = Field(False, description="Serve the REST API and the live wall while cameras run.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address it listens on; 0.0.0.0 shows it to the network.")
+    port: int = Field(8080, ge=0, le=65535, description="Port it listens on; 0 takes any that is free.")
+    token_env: str | None = Field(
+        None, description="Environment variable that holds the token which callers must send; empty asks for none."
+    )
+    cors_origins: tuple[str, ...] = Field((), description="Other pages' origins that may call it from a browser.")
+    state: Path | None = Field(
+        None, description="File that keeps what was changed over the API; empty: NAME.state.json beside NAME.yaml."
+    )
+
+
 class Settings(_Section):
     """The whole file."""
 
@@ -232,6 +246,7 @@ class Settings(_Section):
     triton: Triton = Triton()
     cameras: tuple[Camera, ...] = Field((), description="The cameras, at least one to run.")
     sinks: Sinks = Sinks()
+    web: Web = Web()
 
     @property
     def canvas(self) -> Canvas:
@@ -292,6 +307,7 @@ class Settings(_Section):
             live=self._live(camera),
             skip_not_needed=self.sources.skip_not_needed,
             decode=self.sources.decode if camera.decode is None else camera.decode,
+            layout=camera.layout(),
         )
 
     def _live(self, camera: Camera) -> LiveOptions:
@@ -342,6 +358,15 @@ def parse_camera(stream_id: str, source: str, options: Mapping[str, Any]) -> Cam
     """One camera of `add_stream`; the options are the keys of the file's `cameras`. Raises ConfigError."""
     try:
         return Camera.model_validate({**options, "id": stream_id, "source": source})
+    except ValidationError as error:
+        details = [{**detail, "loc": ("cameras", stream_id, *detail["loc"])} for detail in error.errors()]
+        raise ConfigError("\n".join(_complaint(detail) for detail in details)) from None
+
+
+def parse_layout(stream_id: str, content: Mapping[str, Any]) -> Layout:
+    """The zones and lines of a camera, `{"zones": [...], "lines": [...]}`. Raises ConfigError."""
+    try:
+        return LayoutKeys.model_validate(content).layout()
     except ValidationError as error:
         details = [{**detail, "loc": ("cameras", stream_id, *detail["loc"])} for detail in error.errors()]
         raise ConfigError("\n".join(_complaint(detail) for detail in details)) from None
@@ -403,15 +428,16 @@ def _dotted(path: tuple[int | str, ...]) -> str:
 
 
 def _known_keys(path: tuple[int | str, ...]) -> list[str]:
-    sections: dict[str, type[BaseModel]] = {
-        "system": System,
-        "model": Model,
-        "optimization": Optimization,
-        "sources": Sources,
-        "monitoring": Monitoring,
-        "triton": Triton,
-        "cameras": Camera,
-        "sinks": Sinks,
-    }
-    section = sections.get(str(path[0])) if path else Settings
-    return list(section.model_fields) if section else []
+    """The keys of the section that a complaint's path leads to; numbers and a camera's name are passed over."""
+    section: Any = Settings
+    for part in path:
+        field = section.model_fields.get(part)
+        if field is not None:
+            section = next((kind for kind in _kinds_in(field.annotation) if hasattr(kind, "model_fields")), section)
+    return list(section.model_fields)
+
+
+def _kinds_in(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for argument in get_args(annotation):
+        yield from _kinds_in(argument)

@@ -7,6 +7,7 @@ FleetError
 │   ├── TooManyStreams      there are system.max_streams already
 │   ├── NoRoom              the GPU has no time left for it (system.admission)
 │   └── UnknownStream       there is none of this id
+├── NotSaved                a change of the cameras is in effect, but a restart will not know of it
 ├── FleetStopped            the fleet runs no more, or not yet
 ├── SourceError             a camera cannot be opened, read or decoded
 │   └── SourceUnusable      and trying again cannot help
@@ -46,6 +47,10 @@ class NoRoom(StreamError):
 
 class UnknownStream(StreamError):
     """No camera of this id is in the fleet."""
+
+
+class NotSaved(FleetError):
+    """A change of the cameras is in effect, but could not be written to the state file."""
 
 
 class FleetStopped(FleetError):

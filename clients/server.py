@@ -10,6 +10,7 @@ from pathlib import Path
 
 from clients.config import Settings
 from clients.errors import FleetError
+from clients.logs import about
 from clients.types import Tier
 from deploy.access import ServerAccess, new_admin_key
 from deploy.claim import scratch
@@ -63,7 +64,9 @@ class EmbeddedServer:
         timeout_s = settings.triton.ready_timeout_s
         access = ServerAccess(self.admin_key)
         self._server = TritonServer(assembled.path, access=access, ready_timeout_s=timeout_s, log=log_file)
-        log.info("starting Triton with %s (log: %s)", ", ".join(assembled.present), log_file)
+        log.info(
+            "starting Triton with %s (log: %s)", ", ".join(assembled.present), log_file, extra=about("server_starts")
+        )
         self._server.start()
 
     async def keep_alive(self) -> None:
@@ -74,7 +77,7 @@ class EmbeddedServer:
             if self._server is None or self._server.is_running():
                 pause_s = _LOOK_S
                 continue
-            log.error("the embedded Triton has died, starting it again")
+            log.error("the embedded Triton has died, starting it again", extra=about("server_died"))
             try:
                 await asyncio.to_thread(self._revive)
             except (FleetError, OSError) as error:

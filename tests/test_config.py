@@ -13,6 +13,7 @@ from clients.config import Camera, Settings, load_settings, parse_settings
 from clients.errors import ConfigError
 from clients.sources.address import Address, Kind
 from clients.types import LiveOptions, Tier
+from clients.zones.keys import LineKeys, ZoneKeys
 
 ARTICLE = """
 system:       {max_streams: 50, target_fps: 25, max_batch_size: 16, min_batch_size: 4}
@@ -96,6 +97,24 @@ MISTAKES = {
     "camera timeout": ("cameras: [{id: a, source: x, open_timeout_s: 0}]", r"open_timeout_s: .*than 0, got 0"),
     "camera patience": ("cameras: [{id: a, source: x, read_timeout_s: 999}]", r"read_timeout_s: .*300, got 999"),
     "a bad source": ("cameras: [{id: a, source: 'ftp://x/y'}]", r"camera a: source: must be a path.*got ftp://"),
+    "a zone's key": (
+        "cameras: [{id: a, source: x, zones: [{name: z, points: [[0, 0], [1, 1], [0, 1]], dwel_s: 1}]}]",
+        r"cameras\[0\]\.zones\[0\]\.dwel_s: unknown key; did you mean 'dwell_s'",
+    ),
+    "a zone of two corners": (
+        "cameras: [{id: a, source: x, zones: [{name: z, points: [[0, 0], [1, 1]]}]}]",
+        r"cameras\[0\]\.zones\[0\]: zone 'z': points must be 3 to 64 corners, got 2",
+    ),
+    "a corner of three numbers": (
+        "cameras: [{id: a, source: x, lines: [{name: l, points: [[0, 0, 0], [1, 1]]}]}]",
+        r"cameras\[0\]\.lines\[0\]\.points\[0\]: .*at most 2 items",
+    ),
+    "a line named as a zone": (
+        "cameras: [{id: a, source: x, zones: [{name: z, points: [[0, 0], [1, 1], [0, 1]]}],"
+        " lines: [{name: z, points: [[0, 0], [1, 1]]}]}]",
+        r"cameras\[0\]: zones and lines need names of their own, got 'z' 2 times",
+    ),
+    "no rotation": ("sinks: {rotate_mb: 0}", r"sinks\.rotate_mb: .*greater than 0, got 0"),
     "a bad camera id": ("cameras: [{id: 'a b', source: x}]", r"a camera id is 1 to 64 of .*got 'a b'"),
 }
 
@@ -136,7 +155,7 @@ def test_a_missing_file_and_one_that_is_no_text(tmp_path: Path) -> None:
 def sections() -> list[tuple[str, type[BaseModel]]]:
     """Every section of the file and its model."""
     models = {name: field.annotation for name, field in Settings.model_fields.items() if name != "cameras"}
-    return [*models.items(), ("cameras", Camera)]  # type: ignore[list-item]
+    return [*models.items(), ("cameras", Camera), ("zones", ZoneKeys), ("lines", LineKeys)]  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(("name", "model"), sections(), ids=lambda value: value if isinstance(value, str) else "")
@@ -176,6 +195,16 @@ def test_how_a_live_camera_is_opened_is_each_cameras_own(tmp_path: Path) -> None
     a, b = load_settings(written(tmp_path, text)).streams()
     assert a.live == LiveOptions("tcp", 10, 10)
     assert b.live == LiveOptions("udp", 3, 20.5)
+
+
+def test_the_example_of_zones_is_one(tmp_path: Path) -> None:
+    """The commented keys of the example camera, zones and lines among them, are a camera that could run."""
+    text = (ROOT / "config.yaml").read_text(encoding="utf-8")
+    lines = text[text.index("# - id: gate-3") : text.index("# One example")].splitlines()
+    shown = "cameras:\n" + "\n".join(line.removeprefix("#") for line in lines if "tls_ca" not in line)
+    (camera,) = load_settings(written(tmp_path, shown)).streams()
+    assert [place.name for place in camera.layout.places] == ["yard", "door"]
+    assert camera.layout.zones[0].dwell_s == 20
 
 
 def test_the_demo_needs_tier_n_only() -> None:

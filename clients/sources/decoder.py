@@ -17,6 +17,7 @@ from av.codec.context import Flags, ThreadType
 from av.video.stream import VideoStream
 
 from clients.errors import SourceError, SourceUnusable
+from clients.logs import about
 from clients.sources.cuda import CudaEngine, StreamChanged
 from clients.sources.picture import Origin
 from clients.sources.placement import NvdecPlan, Placement, cpu_only
@@ -146,7 +147,8 @@ class Decoding:
         is_news = placement != self.placement and self.wish != "cpu" and placement.reason != self._plan.problem
         self.placement = placement
         if is_news:
-            log.info("camera %s: decoded on %s: %s", self.stream_id, placement.device, placement.reason)
+            told = about("camera_decoder", camera=self.stream_id, device=placement.device)
+            log.info("camera %s: decoded on %s: %s", self.stream_id, placement.device, placement.reason, extra=told)
 
 
 class Decoder:
