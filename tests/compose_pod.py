@@ -23,7 +23,7 @@ from compose_file import ROOT, command, copied, health_command, in_order, servic
 
 NAMES = ("triton", "streams", "prometheus", "cameras")
 _IMAGE_PATH = "/opt/venv/bin:/usr/local/bin:/usr/bin:/bin"
-_PATIENCE_S = 120.0
+_PATIENCE_S = 240.0
 _LOOK_S = 0.2
 
 
@@ -84,6 +84,7 @@ class Container:
         uid, gid = self.service["user"].split(":")
         box = ["bwrap", "--unshare-user", "--uid", uid, "--gid", gid, "--die-with-parent", "--clearenv"]
         box += ["--ro-bind", "/usr", "/usr", "--ro-bind", "/etc", "/etc", "--proc", "/proc", "--dev", "/dev"]
+        box += ["--ro-bind", "/dev/null", "/.dockerenv"]  # by which one knows a container
         if not sys.base_prefix.startswith("/usr"):
             box += ["--ro-bind", sys.base_prefix, sys.base_prefix]  # where this machine's Python is
         for place in ("bin", "sbin", "lib", "lib64"):

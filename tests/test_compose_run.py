@@ -32,7 +32,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_every_service_comes_up_in_order(told: dict[str, Any]) -> None:
     """Doctor, export, Triton, streams, Prometheus: one-shots end well, the others are healthy by their own."""
     assert told["order"] == [name for name in in_order("cpu") if name != LEFT_OUT]
