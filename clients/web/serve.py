@@ -20,6 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from clients.config import Web
 from clients.errors import ConfigError
 from clients.roster import Roster
+from clients.secret import Secrets
 from clients.serving import ended
 from clients.web.app import build
 from clients.web.desk import Desk
@@ -71,6 +72,8 @@ async def serving(roster: Roster) -> AsyncIterator[None]:
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is worth a line, the app says itself
     config = uvicorn.Config(
         app,
+        ssl_certfile=web.tls_cert,
+        ssl_keyfile=web.tls_key,
         http=_Patient,
         ws="websockets-sansio",
         ws_max_size=64 * 1024,
@@ -82,11 +85,12 @@ async def serving(roster: Roster) -> AsyncIterator[None]:
         timeout_keep_alive=15,
         timeout_graceful_shutdown=_LEAVE_S,
     )
+    _load_tls(config, listener)
     server = _Server(config)
     app.state.cut = server.cut
     task = asyncio.create_task(server.serve(sockets=[listener]), name="web")
     numbers = asyncio.create_task(_numbers(desk), name="telemetry")
-    log.info("the live wall: %s", address(web.host, listener))
+    log.info("the live wall: %s", address(web.host, listener, "http" if web.tls_cert is None else "https"))
     try:
         yield
     finally:
@@ -104,17 +108,30 @@ def token_of(web: Web) -> Token | None:
         if not _is_loopback(web.host):
             log.warning("web: whoever reaches %s can change cameras; web.token_env asks for a token", web.host)
         return None
-    value = os.environ.get(web.token_env, "")
+    try:
+        value = Secrets(os.environ).get(web.token_env, "")
+    except ValueError as error:
+        raise ConfigError(f"web.token_env: {error}") from None
     if not value:
         raise ConfigError(f"web.token_env: the environment variable {web.token_env} is not set, or empty")
     return Token(value)
 
 
-def address(host: str, listener: socket.socket) -> str:
+def _load_tls(config: uvicorn.Config, listener: socket.socket) -> None:
+    """Read the certificate before anything is served. Raises ConfigError."""
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one: not PEM, a key that does not belong to it
+        listener.close()
+        told = f"{config.ssl_certfile} and {config.ssl_keyfile} cannot be used: {error.strerror or error}"
+        raise ConfigError(f"web.tls_cert: {told}") from None
+
+
+def address(host: str, listener: socket.socket, scheme: str = "http") -> str:
     """Where to point a browser."""
     port = listener.getsockname()[1]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{shown}:{port}/"
+    return f"{scheme}://{shown}:{port}/"
 
 
 async def _numbers(desk: Desk) -> None:
