@@ -24,6 +24,7 @@ from clients.errors import ConfigError
 from clients.logs import LogFormat
 from clients.overrides import with_overrides
 from clients.section import Section as _Section
+from clients.shards import Shard
 from clients.sinks.keys import ClipKeys, MqttKeys, WebhookKeys
 from clients.sources.address import address_of
 from clients.sources.tls import problem_of
@@ -272,6 +273,12 @@ class Settings(_Section):
         """Every tier that a camera or the model section names, smallest first."""
         named = {camera.model for camera in self.cameras} | set(self.model.tiers)
         return tuple(tier for tier in Tier if tier in named)
+
+    def of_shard(self, shard: Shard | None) -> Settings:
+        """The same with the cameras that fall to a shard; with all of them where there is none."""
+        if shard is None:
+            return self
+        return self.model_copy(update={"cameras": tuple(camera for camera in self.cameras if shard.owns(camera.id))})
 
     def streams(self, *, may_be_empty: bool = False) -> tuple[StreamSpec, ...]:
         """The cameras with the defaults filled in.

@@ -49,6 +49,7 @@ from clients.serving import (
     tier_limits,
     wait_ready,
 )
+from clients.shards import Shard
 from clients.signals import Signals, nothing
 from clients.sinks.clips import ClipSink
 from clients.sinks.mosaic import View
@@ -426,32 +427,51 @@ async def run_fleet(
     file: Path | None = None,
     watch: bool = True,
     load: Callable[[Path], Settings] = load_settings,
+    shard: Shard | None = None,
 ) -> Summary:
     """Run the configured cameras until they end, the time is over or the process is told to stop.
 
     SIGINT and SIGTERM end the run in order; before the cameras run they cancel it, after that they are ignored. With
     `file`, SIGHUP applies its cameras, as `load` reads them, and so does a change of it while `watch` is set. With
     `web.enabled` the REST API and the wall are served, cameras may be none to begin with, and the run does not end with
-    the last of them.
+    the last of them. Of several fleets with one file each takes the cameras of its `shard`; with none, it waits.
     Raises ConfigError, SinkError, ServerUnavailable, and the launcher's errors when the embedded Triton cannot start.
     """
-    settings.streams(may_be_empty=settings.web.enabled)
-    roster = Roster(settings, state_file(settings.web, file))
+    waits = settings.web.enabled
+    if shard is not None:
+        own, load = _shared_out(settings, shard), partial(_loaded, load, shard)
+        waits = waits or (bool(settings.cameras) and not own.cameras)  # the next change of the file may bring one
+        settings = own
+    settings.streams(may_be_empty=waits)
+    roster = Roster(settings, state_file(settings.web, file, shard), shard)
     with Signals(hears_hangup=file is not None) as signals:
         async with _served(roster), Fleet(roster.settings()) as fleet:
             roster.attach(fleet)
             signals.on_stop = fleet.stop
             beside = {"the display": asyncio.create_task(show(fleet.reports, settings.monitoring))}
             if file is not None:
-                following = follow(file, roster, settings, signals.hangup, watch=watch, load=load)
+                may_be_empty = shard is not None
+                following = follow(
+                    file, roster, settings, signals.hangup, watch=watch, load=load, may_be_empty=may_be_empty
+                )
                 beside["the watch of the configuration"] = asyncio.create_task(following)
             try:
-                await fleet.finished(duration_s, stays=settings.web.enabled)
+                await fleet.finished(duration_s, stays=waits)
             finally:
                 for name, task in beside.items():
                     await ended(task, name)
                 signals.on_stop = nothing
         return fleet.stats()
+
+
+def _shared_out(settings: Settings, shard: Shard) -> Settings:
+    own = settings.of_shard(shard)
+    log.info("shard %s: %d of %d cameras", shard, len(own.cameras), len(settings.cameras), extra=about("shard"))
+    return own
+
+
+def _loaded(load: Callable[[Path], Settings], shard: Shard, path: Path) -> Settings:
+    return load(path).of_shard(shard)
 
 
 def _served(roster: Roster) -> AbstractAsyncContextManager[None]:
