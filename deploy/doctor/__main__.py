@@ -75,7 +75,8 @@ def examine(options: argparse.Namespace) -> Iterator[Finding]:
         return
     if not (inside and options.preflight):  # the container of Triton brings its own
         yield judge_shared_memory(settings)
-    yield from _site(settings, options, card if isinstance(card, CardFacts) else None)
+    if not options.no_cameras:
+        yield from _site(settings, options, card if isinstance(card, CardFacts) else None)
     if not options.preflight:
         yield from _served(settings, options)
 
@@ -83,7 +84,8 @@ def examine(options: argparse.Namespace) -> Iterator[Finding]:
 def _settings(options: argparse.Namespace) -> Settings | Finding:
     try:
         settings = load_settings(options.config, options.overrides)
-        settings.streams(may_be_empty=True)
+        if not options.no_cameras:
+            settings.streams(may_be_empty=True)
     except ConfigError as error:
         return problem("configuration", "; ".join(str(error).splitlines()), f"correct {options.config}")
     return settings
@@ -152,6 +154,8 @@ def _parser() -> argparse.ArgumentParser:
     text = "before the start: a dead camera is a warning, ports must be free, Triton is not asked"
     parser.add_argument("--preflight", action="store_true", help=text)
     parser.add_argument("--no-gpu", action="store_true", help="there is none, and none is wanted")
+    text = "leave the cameras alone: they cannot be reached from here, such as from Triton's container"
+    parser.add_argument("--no-cameras", action="store_true", help=text)
     parser.add_argument("--tiers", type=_tiers, default=(), metavar="T,T", help="what is exported and served here")
     text = "data sheet of the card, for the plan (default %(default)s)"
     parser.add_argument("--gpu", default="t4", metavar="NAME", help=text)
