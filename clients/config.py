@@ -1,13 +1,13 @@
 """The one configuration file: read once, checked whole, every complaint a line that names its key.
 
 `system`, `model`, `optimization` and `monitoring` are the article's sections and keep its spelling; `sources`,
-`triton`, `cameras` and `sinks` are ours, as is every key whose description does not say otherwise.
+`triton`, `cameras`, `sinks` and `web` are ours, as is every key whose description does not say otherwise.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -21,6 +21,8 @@ from pydantic import (
 )
 
 from clients.errors import ConfigError
+from clients.logs import LogFormat
+from clients.overrides import with_overrides
 from clients.section import Section as _Section
 from clients.sinks.keys import ClipKeys, MqttKeys, WebhookKeys
 from clients.sources.address import address_of
@@ -90,13 +92,10 @@ class Optimization(_Section):
     similarity_threshold: float = Field(0.95, gt=0, le=1, description="A frame at least this similar is skipped.")
     max_skip_s: float = Field(0.8, gt=0, le=10, description="A camera is inferred at least this often, similar or not.")
     switching: Literal["budget", "article", "fixed"] = Field(
-        "fixed", description="Who chooses n, m or x: the configuration, or where a GPU-millisecond buys most, or edges."
+        "budget", description="Who chooses n, m or x: where a GPU-millisecond buys most, edges, or the configuration."
     )
     governor: Literal["ours", "article", "off"] = Field(
         "ours", description="What holds the load: the age of results, or the article's rule, or nothing."
-    )
-    quality_share: float = Field(
-        0.3, ge=0, lt=1, description="Of the budget, kept for better tiers before more inferences."
     )
     audit_share: float = Field(
         0.02, ge=0, le=1, description="Of the skipped frames, inferred when there is room, to count what was missed."
@@ -144,6 +143,7 @@ class Monitoring(_Section):
         None, ge=1, le=65535, description="Port of /metrics for Prometheus; empty is none."
     )
     metrics_host: str = Field("127.0.0.1", description="Address that /metrics listens on.")
+    log_format: LogFormat = Field("text", description="Log lines as text, or one JSON object each.")
 
 
 class Triton(_Section):
@@ -160,6 +160,11 @@ class Triton(_Section):
     timeout_ms: float = Field(2000, gt=0, description="A request without an answer after this is given up.")
     ready_timeout_s: float = Field(60, gt=0, description="How long the server may take to become ready.")
     log: Path | None = Field(None, description="File for the embedded server's log; empty is out/triton.log.")
+    admin_key_env: str | None = Field(
+        None, description="Secret with the key of a running Triton's restricted protocols, by name; empty is none."
+    )
+    tls: bool = Field(False, description="Speak TLS with a running Triton, and verify its certificate.")
+    tls_ca: Path | None = Field(None, description="PEM file of those who vouch for Triton; empty is gRPC's own list.")
 
     @field_validator("url")
     @classmethod
@@ -221,6 +226,21 @@ class Sinks(_Section):
         return _with_suffix(value, (".png", ".jpg"))
 
 
+class Web(_Section):
+    """The REST API and the live wall."""
+
+    enabled: bool = Field(False, description="Serve the REST API and the live wall while cameras run.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address it listens on; 0.0.0.0 shows it to the network.")
+    port: int = Field(8080, ge=0, le=65535, description="Port it listens on; 0 takes any that is free.")
+    token_env: str | None = Field(
+        None, description="Environment variable that holds the token which callers must send; empty asks for none."
+    )
+    cors_origins: tuple[str, ...] = Field((), description="Other pages' origins that may call it from a browser.")
+    state: Path | None = Field(
+        None, description="File that keeps what was changed over the API; empty: NAME.state.json beside NAME.yaml."
+    )
+
+
 class Settings(_Section):
     """The whole file."""
 
@@ -232,6 +252,7 @@ class Settings(_Section):
     triton: Triton = Triton()
     cameras: tuple[Camera, ...] = Field((), description="The cameras, at least one to run.")
     sinks: Sinks = Sinks()
+    web: Web = Web()
 
     @property
     def canvas(self) -> Canvas:
@@ -306,8 +327,8 @@ class Settings(_Section):
         return LiveOptions(camera.transport, camera.open_timeout_s, camera.read_timeout_s, tls, sources.max_fps)
 
 
-def load_settings(path: Path) -> Settings:
-    """Read and check a configuration file.
+def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
+    """Read and check a configuration file; `overrides` (`section.key=value`) go before what it says.
 
     Raises ConfigError with one line per complaint: file missing, not YAML, unknown key (its nearest neighbour is
     named), wrong type, value out of range.
@@ -324,7 +345,7 @@ def load_settings(path: Path) -> Settings:
         raise ConfigError(f"{path}: not valid YAML: {_one_line(error)}") from error
     if content is not None and not isinstance(content, dict):
         raise ConfigError(f"{path}: expected sections such as `cameras:` at the top, got a {type(content).__name__}")
-    return parse_settings(content or {}, origin=str(path))
+    return parse_settings(with_overrides(content or {}, overrides), origin=str(path))
 
 
 def parse_settings(content: dict[str, Any], *, origin: str) -> Settings:

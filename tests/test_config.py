@@ -243,3 +243,33 @@ def test_cameras_may_share_what_they_have_in_common(tmp_path: Path) -> None:
     a, b = load_settings(written(tmp_path, text)).streams()
     assert (a.stream_id, b.stream_id) == ("a", "b")
     assert (b.source, b.max_fps, b.loop) == ("a.mp4", 3, True)
+
+
+def test_a_key_on_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
+    """`--set` changes one key, read as YAML, and leaves the rest of its section; empty is no value."""
+    file = tmp_path / "config.yaml"
+    file.write_text("triton: {url: 127.0.0.1:8001, timeout_ms: 500}\n")
+    settings = load_settings(file, ["triton.url=triton:8001", "monitoring.metrics_port=9400", "sinks.jsonl="])
+    assert (settings.triton.url, settings.triton.timeout_ms) == ("triton:8001", 500)
+    assert settings.monitoring.metrics_port == 9400
+    assert settings.sinks.jsonl is None
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("triton.url", r"--set triton\.url: expected SECTION\.KEY=VALUE"),
+        ("url=x", r"--set url=x: expected SECTION\.KEY=VALUE"),
+        ("triton.url.port=1", "expected SECTION"),
+        ("triton.url=[", r"--set triton\.url: not a YAML value"),
+        ("cameras.id=x", "cameras has no keys that can be set"),
+        ("triton.ulr=x", r"triton\.ulr: unknown key; did you mean 'url'"),
+        ("triton.url=nowhere", "must be host:port"),
+    ],
+)
+def test_a_wrong_override_is_one_clear_line(tmp_path: Path, override: str, complaint: str) -> None:
+    """It is checked with the file, by the same rules."""
+    file = tmp_path / "config.yaml"
+    file.write_text("cameras: [{id: a, source: a.mp4}]\n")
+    with pytest.raises(ConfigError, match=complaint):
+        load_settings(file, [override])

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_fleet import clients, inferred, one_clear_line, running
 
-from clients.config import Settings, parse_settings
+from clients.config import Camera, Settings, parse_settings
 from clients.errors import ConfigError
 from clients.reload import apply, difference, follow, with_cameras_of
 from clients.statistics import CameraReport
@@ -55,6 +56,9 @@ class Twin:
         self.specs = {spec.stream_id: spec for spec in running.streams(may_be_empty=True)}
         self.touched: set[str] = set()
         self.redrawn: set[str] = set()
+
+    def file_says(self, cameras: Sequence[Camera]) -> None:
+        self.said = [camera.id for camera in cameras]
 
     def add(self, spec: StreamSpec) -> None:
         assert spec.stream_id not in self.specs

@@ -119,7 +119,7 @@ class MosaicSink:
 
 
 def draw_camera(tile: NDArray[np.uint8], frame: Frame, result: Result | None, labels: tuple[str, ...]) -> None:
-    """Fit a frame with its boxes into the tile, BGR."""
+    """Fill a tile, BGR, with a camera's picture, as large as it fits, and the boxes of what was found in it."""
     width, height = frame.picture.size_px
     scale = min(tile.shape[1] / width, tile.shape[0] / height)
     size = (max(2, round(width * scale)), max(2, round(height * scale)))

@@ -16,6 +16,7 @@ from typing import Self
 from urllib.parse import quote, unquote
 
 from clients.errors import ConfigError
+from clients.secret import Secrets
 from clients.types import StreamSpec
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -89,7 +90,7 @@ class Address:
 def address_of(spec: StreamSpec) -> Address:
     """Where a camera is, in this process's environment. Raises ConfigError for a source that cannot be one."""
     try:
-        return Address.parse(spec.source, os.environ)
+        return Address.parse(spec.source, Secrets(os.environ))
     except ValueError as error:
         raise ConfigError(f"camera {spec.stream_id}: source: {error}") from None
 
@@ -147,7 +148,7 @@ def _secrets(target: str) -> set[str]:
 
 def _value(name: str, environment: Mapping[str, str]) -> str:
     if name not in environment:
-        raise ValueError(f"the environment variable {name} is not set")
+        raise ValueError(f"the environment variable {name} is not set, nor is there a secret of this name")
     return environment[name]
 
 
