@@ -239,6 +239,14 @@ class Web(_Section):
     state: Path | None = Field(
         None, description="File that keeps what was changed over the API; empty: NAME.state.json beside NAME.yaml."
     )
+    tls_cert: Path | None = Field(None, description="PEM file of its certificate, chain included; empty is plain HTTP.")
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
+
+    @model_validator(mode="after")
+    def _both(self) -> Web:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError(f"tls_cert and tls_key go together, got {self.tls_cert} and {self.tls_key}")
+        return self
 
 
 class Settings(_Section):

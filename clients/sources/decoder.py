@@ -194,7 +194,6 @@ class Decoder:
         """
         if arrival_ns is not None:
             self._arrived(packet, arrival_ns)
-            self._decoding.tally.packet_bytes += packet.size
             if self._is_left_out(packet, arrival_ns):
                 self._decoding.tally.skipped[Skip.NOT_NEEDED] += 1
                 return []
@@ -220,6 +219,7 @@ class Decoder:
 
     def _arrived(self, packet: av.Packet[VideoStream], arrival_ns: int) -> None:
         self._decoding.tally.packets += 1
+        self._decoding.tally.packet_bytes += packet.size
         if self._decoding.tap is not None:
             self._decoding.tap.packet(packet, arrival_ns)
 
