@@ -22,6 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -31,6 +32,7 @@ from clients.config import Settings, load_settings, parse_settings
 from clients.errors import ConfigError
 from clients.fleet import Fleet
 from clients.result import Result
+from clients.sinks.ring import Ring
 from clients.statistics import Histogram
 from clients.types import Detections, Tier
 from clients.zones.layout import Layout, Line, Zone
@@ -166,6 +168,19 @@ def update_cost_us(objects: int, rounds: int = 500) -> float:
     return (time.perf_counter() - began_s) / rounds * 1e6
 
 
+def ring_cost_us(clip: Path, rounds: int = 20) -> float:
+    """Microseconds of keeping one packet of a video for clips, those that are given up included."""
+    with av.open(str(clip)) as container:
+        stream = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        ring = Ring(15, 16_000_000)
+        ring.opened(stream)
+        began_s = time.perf_counter()
+        for index in range(rounds * len(packets)):
+            ring.packet(packets[index % len(packets)], index * 40_000_000)
+        return (time.perf_counter() - began_s) / (rounds * len(packets)) * 1e6
+
+
 def measure(config: Path, duration_s: float) -> dict[str, Any]:
     """Run the cameras of a configuration for so long. Raises ConfigError, and what a fleet raises."""
     by_mqtt, by_http = Arrivals(), Arrivals()
@@ -182,6 +197,7 @@ def measure(config: Path, duration_s: float) -> dict[str, Any]:
         "answer_to_receiver_ms": by_http.delays(answered_s).summary(),
         "dropped": stats["results_dropped"],
         "zones_us_per_result": {str(objects): round(update_cost_us(objects), 1) for objects in (0, 1, 10, 100)},
+        "ring_us_per_packet": round(ring_cost_us(Path(settings.cameras[0].source)), 1),
         "errors": stats["errors"],
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, moving_square, write_clip
 from test_webhook import event
 
 from clients.config import load_settings
@@ -13,7 +13,7 @@ from clients.sinks.jsonl import Rotation
 from clients.sinks.keys import MqttKeys, WebhookKeys
 from clients.sinks.mqtt import MqttSink
 from clients.sinks.webhook import WebhookSink
-from loadtest.event_delay import Arrivals, broker, receiver, update_cost_us, watched
+from loadtest.event_delay import Arrivals, broker, receiver, ring_cost_us, update_cost_us, watched
 
 
 def test_what_arrives_is_matched_with_its_answer(tmp_path: Path) -> None:
@@ -46,7 +46,8 @@ def test_the_cameras_are_given_zones_and_nothing_else_is_written() -> None:
     assert settings.model.default == "yolo12n"
 
 
-def test_the_cost_of_zones_is_measured() -> None:
-    """For nobody and for many."""
+def test_the_cost_of_zones_and_rings_is_measured(tmp_path: Path) -> None:
+    """Of a result with nobody and with many, and of a packet."""
     assert 0 < update_cost_us(0, rounds=3) < 1e6
     assert 0 < update_cost_us(50, rounds=3) < 1e6
+    assert 0 < ring_cost_us(write_clip(tmp_path / "clip.mp4", moving_square(5)), rounds=2) < 1e6
