@@ -13,6 +13,8 @@ from itertools import pairwise
 import av
 from av.video.stream import VideoStream
 
+from clients.sources.live import UNTIMED
+
 _CLOCK = Fraction(1, 1_000_000)  # where a camera gives no usable times, those of its packets' arrival count
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ class Ring:
         self._groups: deque[list[Coded]] = deque()  # each begins with a key frame
         self._bytes = 0
         self._template: VideoStream | None = None
+        self._is_timed = True
         self._lock = threading.Lock()
 
     @property
@@ -79,7 +82,7 @@ class Ring:
 
     def opened(self, stream: VideoStream) -> None:
         """A connection or file begins: what was before it cannot be played together with what comes."""
-        template = None
+        template, self._is_timed = None, stream.container.format.name not in UNTIMED
         try:
             nowhere = av.open(io.BytesIO(), "w", format="matroska")  # holds most codecs; nothing is written to it
             template = nowhere.add_stream_from_template(stream, opaque=True)
@@ -93,7 +96,8 @@ class Ring:
     def packet(self, packet: av.Packet[VideoStream], arrival_ns: int) -> None:
         """One more; those that are too old make room, a whole group of pictures at a time."""
         time_base = packet.time_base or Fraction(1, 90_000)
-        coded = Coded(bytes(packet), packet.pts, packet.dts, time_base, packet.is_keyframe, arrival_ns)
+        pts, dts = (packet.pts, packet.dts) if self._is_timed else (None, None)
+        coded = Coded(bytes(packet), pts, dts, time_base, packet.is_keyframe, arrival_ns)
         with self._lock:
             if coded.is_keyframe and self._template is not None:
                 self._groups.append([])
