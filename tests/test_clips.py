@@ -37,7 +37,7 @@ from clients.sinks.videos import VideosSink
 from clients.sources.address import Address
 from clients.sources.decoder import Decoding
 from clients.sources.file import live_timing
-from clients.sources.live import LiveSource
+from clients.sources.live import UNTIMED, LiveSource
 from clients.types import LiveOptions
 from deploy.server import TritonServer
 
@@ -117,6 +117,25 @@ def stream_of_nothing() -> Any:
 
 
 NOTHING = stream_of_nothing()
+
+
+def test_times_that_ffmpeg_invents_are_not_used(tmp_path: Path) -> None:
+    """MJPEG has none: FFmpeg says 25 a second, the clip is played as the pictures came."""
+    source = write_clip(tmp_path / "c.mjpeg", moving_square(30), codec="mjpeg", pix_fmt="yuvj420p")
+    ring = Ring(100, 1 << 30)
+    with av.open(str(source)) as container:
+        assert container.format.name in UNTIMED
+        stream = container.streams.video[0]
+        ring.opened(stream)
+        for number, packet in enumerate(packet for packet in container.demux(stream) if packet.size):
+            ring.packet(packet, number * S // 4)
+    cut = ring.cut(0, 100 * S)
+    assert cut is not None
+    cut.write(str(tmp_path / "clip.mp4"))
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        assert [frame.time for frame in container.decode(video=0)] == pytest.approx([n / 4 for n in range(30)])
+
+
 PACKETS = st.lists(st.tuples(st.booleans(), st.integers(1, 4000), st.integers(0, 2 * S)), min_size=1, max_size=80)
 
 
