@@ -45,12 +45,13 @@ class Cut:
         first = start or 0
         with av.open(path, "w", format="mp4", options={"movflags": "faststart"}) as container:
             stream = container.add_stream_from_template(self.template, opaque=True)
-            for one in packets:
+            for one, duration in zip(packets, _durations(packets), strict=True):
                 packet = av.Packet(one.data)
                 packet.stream = stream
                 packet.time_base = one.time_base
                 packet.dts = None if one.dts is None else one.dts - first
                 packet.pts = packet.dts if one.pts is None else one.pts - first
+                packet.duration = duration
                 packet.is_keyframe = one.is_keyframe
                 container.mux_one(packet)
 
@@ -126,6 +127,13 @@ class Ring:
         if self._bytes > self._most_bytes:
             return True
         return len(groups) > 1 and groups[1][0].arrival_ns <= now_ns - self._seconds_ns
+
+
+def _durations(packets: tuple[Coded, ...]) -> list[int]:
+    """How long each is shown: until the next; without the last one's, players leave it out."""
+    times = [packet.dts or 0 for packet in packets]
+    steps = [max(1, later - one) for one, later in pairwise(times)]
+    return [*steps, steps[-1] if steps else 1]
 
 
 def _by_arrival(packets: tuple[Coded, ...]) -> tuple[Coded, ...]:
