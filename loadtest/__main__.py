@@ -13,6 +13,7 @@ from typing import Any
 from clients.arguments import seconds
 from clients.errors import FleetError
 from loadtest.emulator.command import add_emulator
+from loadtest.event_delay import add_events
 from loadtest.fidelity import add_fidelity
 from loadtest.harm_command import add_harm
 from loadtest.plan import add_plan
@@ -154,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     wall.add_argument("--cycles", type=int, default=0, metavar="N", help="cameras added and removed (default 0)")
     wall.set_defaults(command=_wall)
+    add_events(commands)
     add_emulator(commands)
     add_harm(commands)
     add_simulate(commands)
