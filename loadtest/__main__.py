@@ -64,6 +64,19 @@ def _decode(options: argparse.Namespace) -> dict[str, Any]:
     return measure(options.clips)
 
 
+def _client(options: argparse.Namespace) -> dict[str, Any]:
+    from demo.progress import bars
+    from loadtest.client_cost import ClientCost, measure
+    from loadtest.fifty import PROFILES
+    from loadtest.profile import read_profile
+
+    asked = ClientCost(options.cameras, options.seconds, options.demand, options.rounds, options.transport, options.out)
+    profile = read_profile(PROFILES / f"{options.gpu}.json")
+    with bars() as bar:
+        task = bar.add_task("client", total=1.0)
+        return measure(asked, profile, lambda name, done: bar.update(task, completed=done, description=name))
+
+
 def _neighbours(options: argparse.Namespace) -> dict[str, Any]:
     from loadtest.neighbours import KINDS, Neighbours, measure
 
@@ -95,6 +108,18 @@ def _parser() -> argparse.ArgumentParser:
     decode = commands.add_parser("decode", help=text, description=text)
     decode.add_argument("clips", type=Path, nargs="+", metavar="CLIP")
     decode.set_defaults(command=_decode)
+    text = "CPU of the client beside decoding, per inference, for several numbers of cameras; pictures come uncoded"
+    client = commands.add_parser("client", help=text, description=text)
+    client.add_argument("--cameras", type=int, nargs="+", default=[10, 50, 100], metavar="N", help="default 10 50 100")
+    client.add_argument("--seconds", type=seconds, default=15.0, metavar="S", help="of each run (default %(default)s)")
+    client.add_argument(
+        "--demand", type=float, default=4.0, metavar="FPS", help="inferences per camera (default %(default)s)"
+    )
+    client.add_argument("--rounds", type=int, default=2, metavar="N", help="of all runs (default %(default)s)")
+    client.add_argument("--gpu", default="t4", metavar="NAME", help="loadtest/gpus/NAME.json (default %(default)s)")
+    client.add_argument("--transport", default="auto", choices=("auto", "shm", "grpc"), help="default %(default)s")
+    client.add_argument("--out", type=Path, default=Path("out/client-cost"), metavar="DIR", help="default %(default)s")
+    client.set_defaults(command=_client)
     text = "what one bad camera of each kind costs the good ones: their rate, the age of their results, CPU"
     neighbours = commands.add_parser("neighbours", help=text, description=text)
     neighbours.add_argument("clip", type=Path, metavar="CLIP", help="what the good cameras show, looped")

@@ -57,8 +57,8 @@ def run(asked: Fifty, clips: Sequence[Path], profile: GpuProfile) -> dict[str, A
     with scratch() as folder:
         assemble_emulated(folder / "emulated", profile, [Tier.N], time_scale=asked.time_scale)
         with TritonServer(models_of(folder / "emulated"), log=asked.out / "triton.log") as server:
-            settings = _settings(asked, clips, server.grpc_url)
-            with _watched() as watch:
+            settings = settings_of(asked, clips, server.grpc_url)
+            with watched() as watch:
                 summary = asyncio.run(run_fleet(settings, asked.seconds)).as_json()
     rates = [one["inferences_per_s"] for one in summary["per_camera"].values()]
     return summary | {
@@ -115,7 +115,8 @@ def cross_talk(results: Path) -> int:
     return wrong
 
 
-def _settings(asked: Fifty, clips: Sequence[Path], url: str) -> Settings:
+def settings_of(asked: Fifty, clips: Sequence[Path], url: str) -> Settings:
+    """The configuration of these cameras, all on tier n, at this Triton."""
     cameras = [
         {"id": f"cam{number:03d}", "source": str(clip), "loop": True, "max_fps": asked.demand_fps, "model": "yolo12n"}
         for number, clip in enumerate(clips)
@@ -152,7 +153,8 @@ class _Watch:
 
 
 @contextmanager
-def _watched() -> Iterator[_Watch]:
+def watched() -> Iterator[_Watch]:
+    """Look once a second while the block runs."""
     watch = _Watch()
     done, process, started_s = threading.Event(), psutil.Process(), time.monotonic()
 

@@ -10,10 +10,10 @@ import asyncio
 import json
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from tritonclient.grpc import InferInput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
@@ -174,13 +174,15 @@ def translated(error: InferenceServerException, url: str) -> InferenceError:
 
 def small_inputs(geometry: Geometry | None, thresholds: Thresholds) -> list[InferInput]:
     """The tensors that travel inside the request: `geometry` FP32 [1, 4] unless None, `thresholds` FP32 [1, 2]."""
-    inputs = [_inline("thresholds", thresholds.as_array())]
+    inputs = [_inline("thresholds", thresholds)]
     if geometry is not None:
-        inputs.append(_inline("geometry", geometry.as_array()))
+        inputs.append(_inline("geometry", geometry))
     return inputs
 
 
-def _inline(name: str, values: NDArray[np.float32]) -> InferInput:
+@lru_cache(maxsize=512)  # the same for every frame of a camera, and never written again
+def _inline(name: str, of: Geometry | Thresholds) -> InferInput:
+    values = of.as_array()
     tensor = InferInput(name, [1, len(values)], "FP32")
     tensor.set_data_from_numpy(values[np.newaxis])
     return tensor

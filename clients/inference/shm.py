@@ -57,6 +57,8 @@ class Region:
 
     async def lease(self, timeout_s: float) -> int:
         """Take a free slot. Raises RequestTimeout when every slot is still being read."""
+        if not self.free.empty():
+            return self.free.get_nowait()
         try:
             return await asyncio.wait_for(self.free.get(), timeout_s)
         except TimeoutError as error:

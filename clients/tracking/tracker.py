@@ -108,9 +108,7 @@ class Tracker:
         matched = predicted.only(old)
         self.wrong = self._corrections(predicted, matched, detections.xyxy[new], len(found) - len(new))
         seen = self._seen(matched, detections, found, time_s)
-        is_unseen = np.ones(len(predicted), dtype=bool)
-        is_unseen[old] = False
-        self._tracks = self._bounded(_with_unseen(seen, predicted.only(is_unseen)))
+        self._tracks = self._bounded(_with_unseen(seen, predicted, old))
         ids = np.zeros(len(detections), dtype=np.int64)
         ids[found] = seen.track_id
         return ids
@@ -121,11 +119,13 @@ class Tracker:
         A time before the last update is that of the last update.
         """
         alive = self._alive(time_s)
-        return alive.only(alive.track_id > 0)
+        is_confirmed = alive.track_id > 0
+        return alive if is_confirmed.all() else alive.only(is_confirmed)
 
     def _alive(self, time_s: float) -> Tracks:
         tracks = self._tracks  # replaced whole by update, so another thread may predict
-        recent = tracks.only(tracks.seen_s >= time_s - self._rules.max_lost_s)
+        is_recent = tracks.seen_s >= time_s - self._rules.max_lost_s
+        recent = tracks if is_recent.all() else tracks.only(is_recent)
         elapsed_s = max(0.0, time_s - tracks.time_s) if len(recent) else 0.0
         return replace(
             recent, time_s=max(time_s, tracks.time_s), motion=moved(recent.motion, elapsed_s, self._rules.motion)
@@ -160,7 +160,9 @@ class Tracker:
     def _seen(self, matched: Tracks, detections: Detections, found: Rows, time_s: float) -> Tracks:
         """The matched tracks and the new ones after the detections `found`, which begin with those of the matched."""
         rules, count = self._rules.motion, len(matched)
-        known = corrected(matched.motion, detections.xyxy[found[:count]], rules)
+        motion = corrected(matched.motion, detections.xyxy[found[:count]], rules)
+        if len(found) > count:
+            motion = motion.joined(born(detections.xyxy[found[count:]], rules))
         confidence = detections.confidence[found]
         ids = np.zeros(len(found), dtype=np.int64)
         ids[:count] = matched.track_id
@@ -171,7 +173,7 @@ class Tracker:
         self._next_id += len(due)
         return Tracks(
             time_s,
-            known.joined(born(detections.xyxy[found[count:]], rules)),
+            motion,
             confidence,
             detections.class_id[found],
             ids,
@@ -199,8 +201,13 @@ def _no_tracks(rules: TrackerRules) -> Tracks:
     return Tracks(-np.inf, motion, nothing.confidence, nothing.class_id, ids, seen_s, np.zeros(0, dtype=bool))
 
 
-def _with_unseen(a: Tracks, b: Tracks) -> Tracks:
-    """Those seen now, then those that were not."""
+def _with_unseen(a: Tracks, predicted: Tracks, old: Rows) -> Tracks:
+    """Those seen now, then those of the predicted that are not among the rows `old`."""
+    if len(old) == len(predicted):
+        return a
+    is_unseen = np.ones(len(predicted), dtype=bool)
+    is_unseen[old] = False
+    b = predicted.only(is_unseen)
     return Tracks(
         a.time_s,
         a.motion.joined(b.motion),
