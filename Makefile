@@ -8,7 +8,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 CODE := clients deploy export loadtest demo tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fifty test check format triton bench-setup clean
+.PHONY: help setup demo fifty test check format triton bench bench-setup clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ format: .venv/.test ## rewrite the code as `make check` wants it
 
 triton: setup ## run the demo's Triton alone, on ports 8000 to 8002, until Ctrl-C
 	.venv/bin/python -m deploy.triton --config config.demo.yaml
+
+bench: setup .venv/.test ## run all benchmarks that can run here, rewrite docs/benchmarks; goes on later: STEPS="planner decode"
+	@.venv/bin/python -m loadtest bench $(foreach step,$(STEPS),--only $(step))
 
 bench-setup: .venv-bench/.done .venv-bench-older/.done ## install the trackers that `python -m demo tracking` compares with
 

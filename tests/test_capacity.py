@@ -120,6 +120,7 @@ def test_the_cpu_decodes_what_it_is_given() -> None:
         ({Tier.N: 400.0}, 50),
         ({Tier.N: 1000.0}, 50),
         ({Tier.N: 1500.0}, 100),
+        ({Tier.N: 1850.0}, 100),
         ({Tier.M: 200.0}, 50),
         ({Tier.N: 200.0, Tier.M: 37.5, Tier.X: 12.5}, 50),
         ({Tier.N: 400.0, Tier.M: 75.0, Tier.X: 25.0}, 50),
@@ -360,6 +361,7 @@ def test_the_command_plans_a_configuration(tmp_path: Path) -> None:
     assert found["cameras"] == 2
     pixels = (640 * 360 * 25 / 2070e6) + (1280 * 720 * 25 / 4150e6)
     assert found["limits"]["nvdec"]["share"] == pytest.approx(pixels, abs=1e-4)
+    assert found["limits"]["network"]["share"] == pytest.approx(1.106 / 1000, abs=1e-4)  # the file crosses none
     assert found["assumed"] == ["gate: each sends 1280x720@25/hevc, 1.11 Mbit/s"]
     assert "secret" not in done.stdout + done.stderr
 
