@@ -51,6 +51,7 @@ def opponents(options: argparse.Namespace) -> dict[str, Any]:
 
     if not (options.fps > 0 and options.age > 0):
         raise ValueError(f"--fps and --age must be positive, got {options.fps:g} and {options.age:g}")
+    sheet(options.gpu)
     parts = options.only or PARTS
     told: dict[str, Any] = {}
     with bars() as bar:
