@@ -71,7 +71,7 @@ def test_more_cameras_are_tried_until_one_number_does_not_hold() -> None:
         return Run("ours", count, 5.0 * count, 10.0, 100.0 if count <= 22 else 200.0, 0)
 
     runs = at_equal_age._climb("ours", run, Asked(), lambda _text: None)
-    assert tried == [5, 10, 15, 20, 30, 25]
+    assert tried == [5, 10, 20, 30, 25]
     assert carried(runs, Asked()) == 20
 
 
@@ -86,15 +86,15 @@ def test_cameras_at_equal_precision_lie_between_two_counts() -> None:
 
 def test_a_faster_side_keeps_more_and_the_curve_falls(monkeypatch: pytest.MonkeyPatch) -> None:
     """On moving objects: fewer inferences per camera, a lower AP; tracker and gate at equal speed, a higher one."""
-    monkeypatch.setattr("loadtest.opponents.at_equal_precision.COUNTS", (1, 8))
+    monkeypatch.setattr("loadtest.opponents.at_equal_precision.COUNTS", (1, 3, 9))
     monkeypatch.setattr("loadtest.opponents.at_equal_precision._WATCHED", 3)
     monkeypatch.setattr("loadtest.opponents.at_equal_precision._RUN_S", 4.0)
     found = city()
     theirs = curve(found, 20.0, is_ours=False, progress=lambda _text: None)
     ours = curve(found, 20.0, is_ours=True, progress=lambda _text: None)
-    assert theirs[8] < theirs[1]
-    assert ours[8] > theirs[8]
-    assert curve(found, 80.0, is_ours=False, progress=lambda _text: None)[8] > theirs[8]
+    assert theirs[9] < theirs[3] < theirs[1]
+    assert ours[9] > theirs[9]
+    assert curve(found, 80.0, is_ours=False, progress=lambda _text: None)[9] > theirs[9]
     assert COUNTS[0] == 1  # cameras_at reads what one camera keeps
 
 
