@@ -1,21 +1,19 @@
 """The one configuration file: read once, checked whole, every complaint a line that names its key.
 
 `system`, `model`, `optimization` and `monitoring` are the article's sections and keep its spelling; `sources`,
-`triton`, `cameras` and `sinks` are ours, as is every key whose description does not say otherwise.
+`triton`, `cameras`, `sinks` and `web` are ours, as is every key whose description does not say otherwise.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -23,18 +21,20 @@ from pydantic import (
 )
 
 from clients.errors import ConfigError
+from clients.logs import LogFormat
+from clients.overrides import with_overrides
+from clients.section import Section as _Section
+from clients.sinks.keys import MqttKeys, WebhookKeys
 from clients.sources.address import address_of
 from clients.sources.tls import problem_of
 from clients.types import Canvas, DecodeOn, LiveOptions, StreamSpec, Thresholds, Tier, TlsOptions, parse_tier
+from clients.zones.keys import LayoutKeys
+from clients.zones.layout import Layout
 
 TransportName = Literal["auto", "shm", "grpc", "jpeg"]
 Runtime = Literal["openvino", "tensorrt"]
 Emit = Literal["inferred", "all"]
 ParsedTier = Annotated[Tier, BeforeValidator(lambda v: v if isinstance(v, Tier) else parse_tier(str(v)))]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class System(_Section):
@@ -92,13 +92,10 @@ class Optimization(_Section):
     similarity_threshold: float = Field(0.95, gt=0, le=1, description="A frame at least this similar is skipped.")
     max_skip_s: float = Field(0.8, gt=0, le=10, description="A camera is inferred at least this often, similar or not.")
     switching: Literal["budget", "article", "fixed"] = Field(
-        "fixed", description="Who chooses n, m or x: the configuration, or where a GPU-millisecond buys most, or edges."
+        "budget", description="Who chooses n, m or x: where a GPU-millisecond buys most, edges, or the configuration."
     )
     governor: Literal["ours", "article", "off"] = Field(
         "ours", description="What holds the load: the age of results, or the article's rule, or nothing."
-    )
-    quality_share: float = Field(
-        0.3, ge=0, lt=1, description="Of the budget, kept for better tiers before more inferences."
     )
     audit_share: float = Field(
         0.02, ge=0, le=1, description="Of the skipped frames, inferred when there is room, to count what was missed."
@@ -146,6 +143,7 @@ class Monitoring(_Section):
         None, ge=1, le=65535, description="Port of /metrics for Prometheus; empty is none."
     )
     metrics_host: str = Field("127.0.0.1", description="Address that /metrics listens on.")
+    log_format: LogFormat = Field("text", description="Log lines as text, or one JSON object each.")
 
 
 class Triton(_Section):
@@ -162,6 +160,11 @@ class Triton(_Section):
     timeout_ms: float = Field(2000, gt=0, description="A request without an answer after this is given up.")
     ready_timeout_s: float = Field(60, gt=0, description="How long the server may take to become ready.")
     log: Path | None = Field(None, description="File for the embedded server's log; empty is out/triton.log.")
+    admin_key_env: str | None = Field(
+        None, description="Secret with the key of a running Triton's restricted protocols, by name; empty is none."
+    )
+    tls: bool = Field(False, description="Speak TLS with a running Triton, and verify its certificate.")
+    tls_ca: Path | None = Field(None, description="PEM file of those who vouch for Triton; empty is gRPC's own list.")
 
     @field_validator("url")
     @classmethod
@@ -174,7 +177,7 @@ class Triton(_Section):
         return value
 
 
-class Camera(_Section):
+class Camera(LayoutKeys):
     """One camera. What is left out comes from `system` and `model`."""
 
     id: str = Field(description="Unique name: letters, digits, . _ -")
@@ -199,6 +202,11 @@ class Sinks(_Section):
     """Where results go. An empty path switches the sink off."""
 
     jsonl: Path | None = Field(Path("out/detections.jsonl"), description="One JSON line per result.")
+    events: Path | None = Field(None, description="One JSON line per event of a zone or line, added to the file.")
+    rotate_mb: float = Field(100, gt=0, le=1e6, description="A file of lines is put aside when it is this large.")
+    rotate_keep: int = Field(5, ge=0, le=1000, description="So many files of each that was put aside are kept.")
+    webhook: WebhookKeys = Field(WebhookKeys(), description="Every event as an HTTP POST.")
+    mqtt: MqttKeys = Field(MqttKeys(), description="Every event as an MQTT message.")
     emit: Emit = Field("inferred", description="Results of inferred frames only, or of all frames, predicted between.")
     mosaic_video: Path | None = Field(None, description="All cameras in one H.264 picture, with boxes.")
     mosaic_image: Path | None = Field(None, description="The mosaic's last picture as PNG.")
@@ -215,6 +223,21 @@ class Sinks(_Section):
         return _with_suffix(value, (".png", ".jpg"))
 
 
+class Web(_Section):
+    """The REST API and the live wall."""
+
+    enabled: bool = Field(False, description="Serve the REST API and the live wall while cameras run.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address it listens on; 0.0.0.0 shows it to the network.")
+    port: int = Field(8080, ge=0, le=65535, description="Port it listens on; 0 takes any that is free.")
+    token_env: str | None = Field(
+        None, description="Environment variable that holds the token which callers must send; empty asks for none."
+    )
+    cors_origins: tuple[str, ...] = Field((), description="Other pages' origins that may call it from a browser.")
+    state: Path | None = Field(
+        None, description="File that keeps what was changed over the API; empty: NAME.state.json beside NAME.yaml."
+    )
+
+
 class Settings(_Section):
     """The whole file."""
 
@@ -226,6 +249,7 @@ class Settings(_Section):
     triton: Triton = Triton()
     cameras: tuple[Camera, ...] = Field((), description="The cameras, at least one to run.")
     sinks: Sinks = Sinks()
+    web: Web = Web()
 
     @property
     def canvas(self) -> Canvas:
@@ -286,6 +310,7 @@ class Settings(_Section):
             live=self._live(camera),
             skip_not_needed=self.sources.skip_not_needed,
             decode=self.sources.decode if camera.decode is None else camera.decode,
+            layout=camera.layout(),
         )
 
     def _live(self, camera: Camera) -> LiveOptions:
@@ -299,8 +324,8 @@ class Settings(_Section):
         return LiveOptions(camera.transport, camera.open_timeout_s, camera.read_timeout_s, tls, sources.max_fps)
 
 
-def load_settings(path: Path) -> Settings:
-    """Read and check a configuration file.
+def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
+    """Read and check a configuration file; `overrides` (`section.key=value`) go before what it says.
 
     Raises ConfigError with one line per complaint: file missing, not YAML, unknown key (its nearest neighbour is
     named), wrong type, value out of range.
@@ -317,7 +342,7 @@ def load_settings(path: Path) -> Settings:
         raise ConfigError(f"{path}: not valid YAML: {_one_line(error)}") from error
     if content is not None and not isinstance(content, dict):
         raise ConfigError(f"{path}: expected sections such as `cameras:` at the top, got a {type(content).__name__}")
-    return parse_settings(content or {}, origin=str(path))
+    return parse_settings(with_overrides(content or {}, overrides), origin=str(path))
 
 
 def parse_settings(content: dict[str, Any], *, origin: str) -> Settings:
@@ -341,6 +366,16 @@ def parse_camera(stream_id: str, source: str, options: Mapping[str, Any]) -> Cam
         raise ConfigError("\n".join(_complaint(detail) for detail in details)) from None
 
 
+def parse_layout(stream_id: str, content: Mapping[str, Any]) -> Layout:
+    """The zones and lines of a camera, `{"zones": [...], "lines": [...]}`. Raises ConfigError."""
+    try:
+        return LayoutKeys.model_validate(content).layout()
+    except ValidationError as error:
+        details = [{**detail, "loc": ("cameras", stream_id, *detail["loc"])} for detail in error.errors()]
+        raise ConfigError("\n".join(_complaint(detail) for detail in details)) from None
+
+
+_SECRET = {"source", "webhook", "mqtt"}  # what is written there may hold a password
 _MERGE = "tag:yaml.org,2002:merge"  # `<<: *defaults`: what it brings may be overridden
 
 
@@ -384,7 +419,7 @@ def _complaint(detail: Any) -> str:
         return f"{where}: is required and missing"
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    if ", got " in message or path[-1:] == ("source",):  # a source may hold a password
+    if ", got " in message or _SECRET & set(path):
         return f"{where}: {message}"
     return f"{where}: {message}, got {detail['input']!r}"
 
@@ -397,15 +432,16 @@ def _dotted(path: tuple[int | str, ...]) -> str:
 
 
 def _known_keys(path: tuple[int | str, ...]) -> list[str]:
-    sections: dict[str, type[BaseModel]] = {
-        "system": System,
-        "model": Model,
-        "optimization": Optimization,
-        "sources": Sources,
-        "monitoring": Monitoring,
-        "triton": Triton,
-        "cameras": Camera,
-        "sinks": Sinks,
-    }
-    section = sections.get(str(path[0])) if path else Settings
-    return list(section.model_fields) if section else []
+    """The keys of the section that a complaint's path leads to; numbers and a camera's name are passed over."""
+    section: Any = Settings
+    for part in path:
+        field = section.model_fields.get(part)
+        if field is not None:
+            section = next((kind for kind in _kinds_in(field.annotation) if hasattr(kind, "model_fields")), section)
+    return list(section.model_fields)
+
+
+def _kinds_in(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for argument in get_args(annotation):
+        yield from _kinds_in(argument)

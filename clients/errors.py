@@ -7,6 +7,7 @@ FleetError
 │   ├── TooManyStreams      there are system.max_streams already
 │   ├── NoRoom              the GPU has no time left for it (system.admission)
 │   └── UnknownStream       there is none of this id
+├── NotSaved                a change of the cameras is in effect, but a restart will not know of it
 ├── FleetStopped            the fleet runs no more, or not yet
 ├── SourceError             a camera cannot be opened, read or decoded
 │   └── SourceUnusable      and trying again cannot help
@@ -14,6 +15,7 @@ FleetError
 │   ├── ServerUnavailable   nobody answers at the server's address
 │   ├── RequestTimeout      no answer within the request's time; its slot stays quarantined
 │   ├── RequestRejected     the server's queue policy refused the request
+│   ├── AccessRefused       the server asks for a key that was not given, or is another one
 │   └── ModelError          the server answered with an error, or with something that is not the contract
 └── SinkError               a result cannot be written
 """
@@ -47,6 +49,10 @@ class UnknownStream(StreamError):
     """No camera of this id is in the fleet."""
 
 
+class NotSaved(FleetError):
+    """A change of the cameras is in effect, but could not be written to the state file."""
+
+
 class FleetStopped(FleetError):
     """The fleet does not run any more, or not yet."""
 
@@ -73,6 +79,10 @@ class RequestTimeout(InferenceError):
 
 class RequestRejected(InferenceError):
     """The server's queue policy refused the request."""
+
+
+class AccessRefused(InferenceError):
+    """The server restricts what was asked to those who have its key."""
 
 
 class ModelError(InferenceError):

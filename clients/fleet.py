@@ -14,14 +14,16 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from clients.admission import Admission
 from clients.audit import AuditRules
-from clients.config import Settings, TransportName, parse_camera
+from clients.config import Settings, TransportName, load_settings, parse_camera
 from clients.control import Control, Decision
 from clients.dashboard.live import show
 from clients.errors import FleetStopped, NoRoom, StreamExists, TooManyStreams, UnknownStream
@@ -29,11 +31,13 @@ from clients.fallback import Fallback, resolve_tier
 from clients.inference.choose import open_transport
 from clients.inference.server import EngineCounts, TritonLink
 from clients.lane import Lane, gate_rules
-from clients.metrics import served_metrics
+from clients.logs import about
+from clients.metrics import FleetCollector, served_metrics
 from clients.nvdec import nvdec_plan
 from clients.pipeline import Pipeline, member_of
 from clients.reload import follow
 from clients.result import Result
+from clients.roster import Roster, state_file
 from clients.serving import (
     Served,
     ended,
@@ -51,6 +55,10 @@ from clients.statistics import CameraReport, Summary, Totals
 from clients.steering import Steering, control_of, edges_of
 from clients.subscriptions import MOST_WAITING, Subscription, Subscriptions
 from clients.types import StreamSpec, Tier
+from clients.zones.bus import MOST_WAITING as MOST_EVENTS
+from clients.zones.bus import EventBus
+from clients.zones.event import Counts, Event
+from clients.zones.layout import Layout
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +73,7 @@ class _Running:
     control: Control | None
     sinks: OpenSinks
     task: asyncio.Task[None]
+    steering: Steering | None
     before: EngineCounts | None
     started_s: float
     started_cpu_s: float
@@ -89,6 +98,7 @@ class Fleet:
         self._wanted: dict[str, Tier] = {}  # what each camera's configuration resolves to
         self._removed = Totals()
         self._subscriptions = Subscriptions()
+        self._events = EventBus()
         self._stack = AsyncExitStack()
         self._running: _Running | None = None
 
@@ -119,17 +129,24 @@ class Fleet:
         most = self.settings.system.max_streams
         if len(self._ids) >= most:
             raise TooManyStreams(f"camera {stream_id}: there are system.max_streams ({most}) cameras already")
-        self._admit(spec, running, most)
+        self._admit(spec)
         self._enter(running.pipeline, self._lane(spec, running.served))
 
-    def _admit(self, spec: StreamSpec, running: _Running, most: int) -> None:
-        if running.control is None:
-            return
-        verdict = running.control.admission(member_of(spec), most, self.settings.system.admission)
+    def would_fit(self, spec: StreamSpec) -> Admission:
+        """Whether this camera could be added now, and why not. Nothing is changed. Raises FleetStopped."""
+        running, most = self._live(), self.settings.system.max_streams
+        if running.control is not None:
+            return running.control.admission(member_of(spec), most, self.settings.system.admission)
+        full = len(self._ids) >= most
+        return Admission(not full, float(not full), f"max_streams is {most}, and so many there are" if full else "")
+
+    def _admit(self, spec: StreamSpec) -> None:
+        verdict = self.would_fit(spec)
         if not verdict.accepted:
             raise NoRoom(f"camera {spec.stream_id}: {verdict.reason}")
         if verdict.reason:
-            log.warning("camera %s: %s; all cameras get fewer inferences", spec.stream_id, verdict.reason)
+            told = about("rates_reduced", camera=spec.stream_id)
+            log.warning("camera %s: %s; all cameras get fewer inferences", spec.stream_id, verdict.reason, extra=told)
 
     async def remove_stream(self, stream_id: str) -> CameraReport:
         """Take a camera out and return its numbers: its answer in flight is still taken, its thread ends.
@@ -146,26 +163,52 @@ class Fleet:
             report = lane.report()
             self._removed.add(report)
             self._subscriptions.close(stream_id)
+            self._events.close(stream_id)
             self._ids.discard(stream_id)
             self._wanted.pop(stream_id, None)
         return report
 
-    def results(self, stream_id: str, *, most: int = MOST_WAITING) -> Subscription:
+    def results(self, stream_id: str, *, most: int = MOST_WAITING) -> Subscription[Result]:
         """The camera's results from now on, for `async for`. It ends when the camera ends, or is removed.
 
         Who reads slower than results come misses the oldest of more than `most`. Raises UnknownStream.
         """
-        try:
+        with self._named(stream_id):
             return self._subscriptions.subscribe(stream_id, most)
-        except KeyError:
-            raise UnknownStream(f"camera {stream_id}: there is no such camera") from None
 
     def get_results(self, stream_id: str) -> list[Result]:
         """The newest results of a camera, oldest first, 30 at most. Asking takes nothing away. Raises UnknownStream."""
-        try:
+        with self._named(stream_id):
             return self._subscriptions.newest(stream_id)
-        except KeyError:
-            raise UnknownStream(f"camera {stream_id}: there is no such camera") from None
+
+    def events(self, stream_id: str | None = None, *, most: int = MOST_EVENTS) -> Subscription[Event]:
+        """What happens at zones and lines from now on, of one camera or of all, for `async for`; ends with the fleet.
+
+        Who reads slower than events come misses the oldest of more than `most`. Raises ValueError for less than one.
+        """
+        return self._events.subscribe(stream_id, most)
+
+    def newest_events(self, most: int = 100) -> list[Event]:
+        """The newest events of all cameras, oldest first, 500 at most. Asking takes nothing away."""
+        return self._events.newest(most)
+
+    def layout(self, stream_id: str) -> Layout:
+        """A camera's zones and lines. Raises UnknownStream."""
+        with self._named(stream_id):
+            return self._events.layout(stream_id)
+
+    def set_layout(self, stream_id: str, layout: Layout) -> None:
+        """Other zones and lines from now on; those that stay as they are keep who is inside and their counts.
+
+        Raises UnknownStream, and ConfigError for a class that no model knows.
+        """
+        with self._named(stream_id):
+            self._events.change(stream_id, layout)
+
+    def zone_counts(self, stream_id: str) -> dict[str, Counts]:
+        """The counts of a camera's zones and lines since it was added, by name. Raises UnknownStream."""
+        with self._named(stream_id):
+            return self._events.counts(stream_id)
 
     def reports(self) -> list[CameraReport]:
         """The numbers of each camera so far."""
@@ -195,14 +238,47 @@ class Fleet:
         """What was decided last: orders, tiers and paces; None before the first look, or without a governor."""
         return self._known().pipeline.decision
 
+    @property
+    def lanes(self) -> Mapping[str, Lane]:
+        """The cameras that run, for those who only look."""
+        return self._known().pipeline.lanes
+
+    @property
+    def served(self) -> Served:
+        """What the server offers."""
+        return self._known().served
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it runs and the server answers."""
+        running = self._running
+        return running is not None and running.pipeline.server_up and not running.pipeline.is_stopping
+
+    @property
+    def server_counts(self) -> EngineCounts | None:
+        """What the engines had inferred when the governor last looked; None before that, or without a governor."""
+        steering = self._known().steering
+        return None if steering is None else steering.counts
+
+    def collector(self) -> FleetCollector:
+        """The metrics, to be registered with Prometheus."""
+        running = self._known()
+        return FleetCollector(
+            running.pipeline,
+            lambda: self._dropped(running.sinks),
+            age_objective_ms=self.settings.monitoring.age_objective_ms,
+            tiers=self.settings.tiers,
+        )
+
     def stop(self) -> None:
         """No new turns from now on; leaving the context waits for the rest."""
         self._known().pipeline.stop()
 
-    async def finished(self, duration_s: float | None = None) -> None:
-        """Wait until all cameras have ended, the time is over, or `stop` was called; then it is stopped."""
+    async def finished(self, duration_s: float | None = None, *, stays: bool = False) -> None:
+        """Wait until the time is over, `stop` was called or, unless it `stays`, all cameras have ended; then it is
+        stopped."""
         running = self._known()
-        over = asyncio.create_task(running.pipeline.until_over())
+        over = asyncio.create_task(_never() if stays else running.pipeline.until_over())
         try:
             await asyncio.wait({over, running.task}, timeout=duration_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -211,8 +287,9 @@ class Fleet:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         settings = self.settings
-        url = await stack.enter_async_context(server_of(settings))
-        link = await stack.enter_async_context(TritonLink(url, request_timeout_s=settings.triton.timeout_ms / 1000))
+        url, access = await stack.enter_async_context(server_of(settings))
+        timeout_s = settings.triton.timeout_ms / 1000
+        link = await stack.enter_async_context(TritonLink(url, request_timeout_s=timeout_s, access=access))
         await wait_ready(link, settings.triton.ready_timeout_s)
         served = await served_by(link, settings)
         workers = stack.enter_context(ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1), "scale"))
@@ -224,30 +301,33 @@ class Fleet:
         pipeline = Pipeline(
             [],
             transport,
-            [self._subscriptions, *sinks.results],
+            [self._subscriptions, self._events, *sinks.results],
             window=window,
             limits=tier_limits(settings, served.largest_batch),
             first_window=settings.system.min_batch_size,
             server_ready=link.is_ready,
             fallback=Fallback(served.tiers, settings.model.fallback, rest_s=settings.model.retry_s),
             stays=True,
-            on_over=self._subscriptions.end,
+            on_over=self._over,
             control=control,
             edges=edges_of(settings, served) if control is not None else None,
         )
+        self._events.start(served.labels, sinks.events)
         for spec in self._first:
             self._enter(pipeline, self._lane(spec, served))
         before = await engine_counts(link)
         stack.push_async_callback(self._measured, link)
-        stack.enter_context(served_metrics(settings.monitoring, pipeline, lambda: self._dropped(sinks)))
+        stack.enter_context(served_metrics(settings.monitoring, pipeline, lambda: self._dropped(sinks), settings.tiers))
         task = asyncio.create_task(pipeline.run(), name="pipeline")
         stack.push_async_callback(_quiet, pipeline, task)
-        task.add_done_callback(lambda _: self._subscriptions.end_all())
+        task.add_done_callback(lambda _: self._all_over())
+        steering = None
         if control is not None:
-            steering = asyncio.create_task(Steering(control, pipeline, link).run(), name="steering")
-            stack.push_async_callback(ended, steering, "the governor")
+            steering = Steering(control, pipeline, link)
+            looks = asyncio.create_task(steering.run(), name="steering")
+            stack.push_async_callback(ended, looks, "the governor")
         now_s, cpu_s = time.monotonic(), time.process_time()
-        self._running = _Running(served, name, pipeline, control, sinks, task, before, now_s, cpu_s)
+        self._running = _Running(served, name, pipeline, control, sinks, task, steering, before, now_s, cpu_s)
 
     async def _measured(self, link: TritonLink) -> None:
         running = self._running
@@ -259,7 +339,16 @@ class Fleet:
         if not (running.pipeline.outages or running.before is None or after is None):
             running.mean_batch = after.mean_batch_since(running.before)
 
+    def _over(self, stream_id: str) -> None:
+        self._subscriptions.end(stream_id)
+        self._events.end(stream_id)
+
+    def _all_over(self) -> None:
+        self._subscriptions.end_all()
+        self._events.end_all()
+
     def _enter(self, pipeline: Pipeline, lane: Lane) -> None:
+        self._events.open(lane.spec.stream_id, lane.spec.layout)
         self._ids.add(lane.spec.stream_id)
         self._wanted[lane.spec.stream_id] = lane.tier
         self._subscriptions.open(lane.spec.stream_id)
@@ -269,7 +358,8 @@ class Fleet:
         settings = self.settings
         tier = resolve_tier(spec.tier, served.tiers, settings.model.fallback)
         if spec.tier not in (tier, *settings.tiers):  # what the configuration names has been said
-            log.warning("camera %s: %s is not served; it uses %s", spec.stream_id, spec.tier, tier)
+            told = about("tier_missing", camera=spec.stream_id, tier=spec.tier)
+            log.warning("camera %s: %s is not served; it uses %s", spec.stream_id, spec.tier, tier, extra=told)
         audit = AuditRules(share=settings.optimization.audit_share)
         emit, canvas = settings.sinks.emit, settings.canvas
         rules = gate_rules(settings, spec)
@@ -283,7 +373,17 @@ class Fleet:
         return [view_of(lane, labels.get(lane.tier, ())) for lane in list(running.pipeline.lanes.values())]
 
     def _dropped(self, sinks: OpenSinks) -> dict[str, int]:
-        return sinks.dropped() | {"subscriptions": self._subscriptions.dropped}
+        return sinks.dropped() | {
+            "subscriptions": self._subscriptions.dropped,
+            "event_subscriptions": self._events.dropped,
+        }
+
+    @contextmanager
+    def _named(self, stream_id: str) -> Iterator[None]:
+        try:
+            yield
+        except KeyError:
+            raise UnknownStream(f"camera {stream_id}: there is no such camera") from None
 
     def _known(self) -> _Running:
         if self._running is None:
@@ -297,32 +397,53 @@ class Fleet:
         return running
 
 
+async def _never() -> None:
+    await asyncio.Event().wait()
+
+
 async def _quiet(pipeline: Pipeline, task: asyncio.Task[None]) -> None:
     pipeline.stop()
     await task
 
 
 async def run_fleet(
-    settings: Settings, duration_s: float | None = None, *, file: Path | None = None, watch: bool = True
+    settings: Settings,
+    duration_s: float | None = None,
+    *,
+    file: Path | None = None,
+    watch: bool = True,
+    load: Callable[[Path], Settings] = load_settings,
 ) -> Summary:
     """Run the configured cameras until they end, the time is over or the process is told to stop.
 
     SIGINT and SIGTERM end the run in order; before the cameras run they cancel it, after that they are ignored. With
-    `file`, SIGHUP applies its cameras, and so does a change of it while `watch` is set.
+    `file`, SIGHUP applies its cameras, as `load` reads them, and so does a change of it while `watch` is set. With
+    `web.enabled` the REST API and the wall are served, cameras may be none to begin with, and the run does not end with
+    the last of them.
     Raises ConfigError, SinkError, ServerUnavailable, and the launcher's errors when the embedded Triton cannot start.
     """
-    settings.streams()
+    settings.streams(may_be_empty=settings.web.enabled)
+    roster = Roster(settings, state_file(settings.web, file))
     with Signals(hears_hangup=file is not None) as signals:
-        async with Fleet(settings) as fleet:
+        async with _served(roster), Fleet(roster.settings()) as fleet:
+            roster.attach(fleet)
             signals.on_stop = fleet.stop
             beside = {"the display": asyncio.create_task(show(fleet.reports, settings.monitoring))}
             if file is not None:
-                following = follow(file, fleet, settings, signals.hangup, watch=watch)
+                following = follow(file, roster, settings, signals.hangup, watch=watch, load=load)
                 beside["the watch of the configuration"] = asyncio.create_task(following)
             try:
-                await fleet.finished(duration_s)
+                await fleet.finished(duration_s, stays=settings.web.enabled)
             finally:
                 for name, task in beside.items():
                     await ended(task, name)
                 signals.on_stop = nothing
         return fleet.stats()
+
+
+def _served(roster: Roster) -> AbstractAsyncContextManager[None]:
+    if not roster.base.web.enabled:
+        return nullcontext()
+    from clients.web.serve import serving  # who serves nothing loads no web server
+
+    return serving(roster)

@@ -54,6 +54,7 @@ class Lane:
         if spec.decode == "cuda" and nvdec.problem is not None:
             raise ConfigError(f"camera {spec.stream_id}: decode: cuda is asked for, but {nvdec.problem}")
         self.spec = spec
+        self.least_fps = min(spec.max_fps, 1 / rules.max_skip_s)  # inferences that it is to get however still it is
         self.tier = tier
         self.wanted = self.asked = spec.tier  # asked: what was wanted when the last turn was granted
         self._is_replaced = tier is not spec.tier
@@ -131,7 +132,17 @@ class Lane:
         self.fallbacks += self._is_replaced or self.tier is not self.asked
         self._longest_gap_ns = max(self._longest_gap_ns, self._open_gap_ns(now_ns))
         self._last_answer_ns = now_ns
-        result = Result(frame.stream_id, frame.index, frame.media_time_s, age_ms, self.tier, detections, track_ids)
+        result = Result(
+            frame.stream_id,
+            frame.index,
+            frame.media_time_s,
+            age_ms,
+            self.tier,
+            detections,
+            track_ids,
+            size_px=frame.picture.size_px,
+            wall_time_s=time.time() - age_ms / 1000,
+        )
         self.latest = (frame, result)
         if edges is not None:
             self.scene = self._scene_reader(frame).read(detections, track_ids, edges, self.camera.likeness)
@@ -158,7 +169,18 @@ class Lane:
             boxes, ids = visible(self.tracker.predict(media_time_s), frame.picture.size_px)
             age_ms = (now_ns - captured_ns) / 1e6
             results.append(
-                Result(frame.stream_id, index, media_time_s, age_ms, self.tier, boxes, ids, is_predicted=True)
+                Result(
+                    frame.stream_id,
+                    index,
+                    media_time_s,
+                    age_ms,
+                    self.tier,
+                    boxes,
+                    ids,
+                    is_predicted=True,
+                    size_px=frame.picture.size_px,
+                    wall_time_s=time.time() - age_ms / 1000,
+                )
             )
         return results
 

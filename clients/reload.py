@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from clients.config import Settings, load_settings
+from clients.config import Camera, Settings, load_settings
 from clients.errors import ConfigError, FleetError
-from clients.statistics import CameraReport
+from clients.logs import about
 from clients.types import StreamSpec
+from clients.zones.layout import Layout
 
 LOOK_S = 1.0
 log = logging.getLogger(__name__)
@@ -25,36 +27,51 @@ log = logging.getLogger(__name__)
 class Cameras(Protocol):
     """What a reload needs of a fleet."""
 
+    def file_says(self, cameras: Sequence[Camera]) -> None:
+        """What the file lists now, before the difference is applied."""
+
     def add(self, spec: StreamSpec) -> None:
         """One more camera."""
 
-    async def remove_stream(self, stream_id: str) -> CameraReport:
+    async def remove_stream(self, stream_id: str) -> object:
         """One camera less."""
+
+    def set_layout(self, stream_id: str, layout: Layout) -> None:
+        """Other zones and lines for a camera that goes on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a new file asks for: cameras that come, go, and change; `elsewhere` are keys that need a restart."""
+    """What a new file asks for: cameras that come, go, and change; `elsewhere` are keys that need a restart.
+
+    Of those that are `redrawn` only zones and lines change: they go on undisturbed.
+    """
 
     added: tuple[StreamSpec, ...] = ()
     removed: tuple[str, ...] = ()
     changed: tuple[StreamSpec, ...] = ()
+    redrawn: tuple[StreamSpec, ...] = ()
     elsewhere: tuple[str, ...] = ()
 
     @property
     def has_cameras(self) -> bool:
         """Whether any camera comes, goes or changes."""
-        return bool(self.added or self.removed or self.changed)
+        return bool(self.added or self.removed or self.changed or self.redrawn)
 
 
 def difference(running: Settings, wanted: Settings) -> Difference:
     """Compare what runs with what a file says now. Raises ConfigError when its cameras cannot run under `running`."""
     before = {spec.stream_id: spec for spec in running.streams(may_be_empty=True)}
-    after = {spec.stream_id: spec for spec in with_cameras_of(running, wanted).streams()}
+    after = {
+        spec.stream_id: spec for spec in with_cameras_of(running, wanted).streams(may_be_empty=running.web.enabled)
+    }
+    other = [(before[name], spec) for name, spec in after.items() if name in before and spec != before[name]]
+    redrawn = tuple(spec for old, spec in other if replace(old, layout=spec.layout) == spec)
     return Difference(
         added=tuple(spec for name, spec in after.items() if name not in before),
         removed=tuple(name for name in before if name not in after),
-        changed=tuple(spec for name, spec in after.items() if name in before and spec != before[name]),
+        changed=tuple(spec for _, spec in other if spec not in redrawn),
+        redrawn=redrawn,
         elsewhere=_changed_keys(running, wanted),
     )
 
@@ -80,15 +97,25 @@ async def apply(fleet: Cameras, asked: Difference) -> None:
     for outcome in await asyncio.gather(*(fleet.remove_stream(name) for name in gone), return_exceptions=True):
         if isinstance(outcome, BaseException):
             log.error("%s", outcome)
-    for spec in (*asked.changed, *asked.added):
+    steps = [partial(fleet.add, spec) for spec in (*asked.changed, *asked.added)]
+    steps += [partial(fleet.set_layout, spec.stream_id, spec.layout) for spec in asked.redrawn]
+    for step in steps:
         try:
-            fleet.add(spec)
+            step()
         except FleetError as error:
             log.error("%s", error)
 
 
-async def follow(path: Path, fleet: Cameras, running: Settings, hangup: asyncio.Event, *, watch: bool) -> None:
-    """Until cancelled: apply the file when `hangup` is set and, with `watch`, when it has changed.
+async def follow(
+    path: Path,
+    fleet: Cameras,
+    running: Settings,
+    hangup: asyncio.Event,
+    *,
+    watch: bool,
+    load: Callable[[Path], Settings] = load_settings,
+) -> None:
+    """Until cancelled: apply the file, as `load` reads it, when `hangup` is set and, with `watch`, when it has changed.
 
     The first look reads it in any case: it may have changed while the server was starting.
     """
@@ -102,16 +129,19 @@ async def follow(path: Path, fleet: Cameras, running: Settings, hangup: asyncio.
         hangup.clear()
         seen = stamp
         try:
-            wanted = await asyncio.to_thread(load_settings, path)
+            wanted = await asyncio.to_thread(load, path)
             asked = difference(running, wanted)
         except ConfigError as error:
-            log.error("nothing is changed: %s", "; ".join(str(error).splitlines()))
+            told_of = about("configuration_refused")
+            log.error("nothing is changed: %s", "; ".join(str(error).splitlines()), extra=told_of)
             continue
         if asked.elsewhere and asked.elsewhere != told:
-            log.warning("%s: a restart is needed for %s", path, ", ".join(asked.elsewhere))
+            keys = ", ".join(asked.elsewhere)
+            log.warning("%s: a restart is needed for %s", path, keys, extra=about("restart_needed"))
         told = asked.elsewhere
         if asked.has_cameras:
-            log.info("%s: %s", path, _said(asked))
+            log.info("%s: %s", path, _said(asked), extra=about("configuration_applied"))
+            fleet.file_says(wanted.cameras)
             await apply(fleet, asked)
             running = with_cameras_of(running, wanted)
 
@@ -121,6 +151,7 @@ def _said(asked: Difference) -> str:
         ("added", [spec.stream_id for spec in asked.added]),
         ("removed", asked.removed),
         ("changed", [spec.stream_id for spec in asked.changed]),
+        ("redrawn the zones of", [spec.stream_id for spec in asked.redrawn]),
     )
     return ", ".join(f"{word} {_named(names)}" for word, names in groups if names)
 

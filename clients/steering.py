@@ -53,7 +53,6 @@ def control_of(settings: Settings, served: Served, wanted: dict[str, Tier]) -> C
         governor_of(saving.governor, rules),
         costs,
         full_ms_per_s=_CAPACITY_MS_PER_S * settings.monitoring.gpu_utilization_threshold / 100,
-        quality_share=saving.quality_share if policy == "budget" else 0.0,
     )
 
 
@@ -91,7 +90,7 @@ class Steering:
         self._control = control
         self._pipeline = pipeline
         self._link = link
-        self._before: EngineCounts | None = None
+        self.counts: EngineCounts | None = None  # the server's, at the last look
         self._before_s = 0.0
 
     async def run(self) -> None:
@@ -106,12 +105,12 @@ class Steering:
         try:
             counts = await self._link.engine_counts()
         except InferenceError:  # the turns notice it too, and say so
-            self._before = None
+            self.counts = None
             return
-        gpu = await asyncio.to_thread(read_gpu)
+        gpu = self._pipeline.gpu = await asyncio.to_thread(read_gpu)
         now_s = time.monotonic()
-        reading = reading_of(self._before, counts, now_s - self._before_s, gpu)
-        self._before, self._before_s = counts, now_s
+        reading = reading_of(self.counts, counts, now_s - self._before_s, gpu)
+        self.counts, self._before_s = counts, now_s
         before = self._pipeline.decision
         decision = self._control.look(reading, self._pipeline.scheduler.in_flight, time.monotonic_ns())
         self._pipeline.obey(decision)

@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 from clients.result import Result
 
 KEPT = 30  # newest results of a camera, for `newest`
 MOST_WAITING = 64  # results that a subscription holds for its reader
+Item = TypeVar("Item")
 
 
-class Subscription:
-    """The results of one camera from now on, oldest first: `async for result in subscription`.
+class Subscription(Generic[Item]):
+    """What happens from now on, oldest first, such as a camera's results: `async for result in subscription`.
 
-    It ends when the camera has ended or is removed, or the fleet stops. `dropped` counts what its reader missed.
+    It ends when nothing more can come: the camera has ended or is removed, or the fleet stops. `dropped` counts what
+    its reader missed.
     """
 
     def __init__(self, most: int) -> None:
@@ -29,14 +31,14 @@ class Subscription:
             raise ValueError(f"a subscription holds at least one result, got {most}")
         self.dropped = 0
         self._most = most
-        self._waiting: deque[Result] = deque()
+        self._waiting: deque[Item] = deque()
         self._wake = asyncio.Event()
         self._has_ended = False
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Result:
+    async def __anext__(self) -> Item:
         while not self._waiting:
             if self._has_ended:
                 raise StopAsyncIteration
@@ -44,13 +46,13 @@ class Subscription:
             await self._wake.wait()
         return self._waiting.popleft()
 
-    def put(self, result: Result) -> int:
+    def put(self, item: Item) -> int:
         """Hand one over; never waits. Returns how many were dropped for it, 0 or 1."""
         full = len(self._waiting) == self._most
         if full:
             self._waiting.popleft()
             self.dropped += 1
-        self._waiting.append(result)
+        self._waiting.append(item)
         self._wake.set()
         return int(full)
 
@@ -63,7 +65,7 @@ class Subscription:
 class _Stream:
     def __init__(self) -> None:
         self.newest: deque[Result] = deque(maxlen=KEPT)
-        self.readers: weakref.WeakSet[Subscription] = weakref.WeakSet()
+        self.readers: weakref.WeakSet[Subscription[Result]] = weakref.WeakSet()
         self.has_ended = False
 
 
@@ -112,9 +114,9 @@ class Subscriptions:
         """The newest results of a camera, oldest first, at most `KEPT`. Raises KeyError for one that is not open."""
         return list(self._streams[stream_id].newest)
 
-    def subscribe(self, stream_id: str, most: int) -> Subscription:
+    def subscribe(self, stream_id: str, most: int) -> Subscription[Result]:
         """Raises KeyError for a camera that is not open."""
-        stream, reader = self._streams[stream_id], Subscription(most)
+        stream, reader = self._streams[stream_id], Subscription[Result](most)
         stream.readers.add(reader)
         if stream.has_ended:
             reader.end()

@@ -11,6 +11,8 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.zones.layout import Layout
+
 DecodeOn = Literal["auto", "cpu", "cuda"]
 _CANVAS_TEXT = re.compile(r"(\d+)x(\d+)")
 _CANVAS_STEP_PX = 32  # YOLO12's largest stride
@@ -172,6 +174,7 @@ class StreamSpec:
     it is inferred, `min_fps` is kept before others get more than theirs, `weight` is its share when there is too little
     for all, `max_age_ms` how old a frame may be when its turn comes. `skip_not_needed` lets pictures that no other
     picture needs go undecoded while the camera is inferred rarely, `decode` says where the others are decoded.
+    `layout` are its zones and lines.
     """
 
     stream_id: str
@@ -186,6 +189,7 @@ class StreamSpec:
     live: LiveOptions = LiveOptions()
     skip_not_needed: bool = True
     decode: DecodeOn = "auto"
+    layout: Layout = field(default_factory=Layout)
 
     def __post_init__(self) -> None:
         if _STREAM_ID.fullmatch(self.stream_id) is None:

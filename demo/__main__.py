@@ -76,14 +76,17 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=float, default=30, metavar="S", help="length of the run (default %(default)s)"
     )
+    parser.add_argument(
+        "--port", type=int, metavar="P", help="of the live wall (default 8080, or any that is free if that is taken)"
+    )
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     from demo.run import CLIP_S, check, run
 
-    check(options.cameras, options.seconds)
+    check(options.cameras, options.seconds, options.port)
     clips = argparse.Namespace(cameras=options.cameras, seconds=CLIP_S, seed=0, out=CLIPS, force=False, workers=2)
-    return run([Path(clip) for clip in render(clips)["clips"]], options.seconds)
+    return run([Path(clip) for clip in render(clips)["clips"]], options.seconds, options.port)
 
 
 def _train_options(parser: argparse.ArgumentParser) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
-from clients.config import Camera, Settings, load_settings
+from clients.config import Camera, Settings, Web, load_settings
 from clients.errors import ConfigError, FleetError
 from clients.fleet import run_fleet
 from clients.types import Verdict
@@ -17,19 +18,32 @@ CONFIG = Path("config.demo.yaml")
 CLIP_S = 36  # a run loops its clips, so its length does not render them again; longer than the usual run
 
 
-def run(clips: list[Path], seconds: float) -> dict[str, Any]:
-    """Run one looped camera per clip under `config.demo.yaml`; returns the summary's JSON.
+def run(clips: list[Path], seconds: float, port: int | None = None) -> dict[str, Any]:
+    """Run one looped camera per clip under `config.demo.yaml`, the live wall on `port`; returns the summary's JSON.
 
     Raises ConfigError, the launcher's errors, and FleetError when nothing was inferred.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
-    summary = asyncio.run(run_fleet(with_cameras(load_settings(CONFIG), clips), seconds))
+    settings = with_cameras(load_settings(CONFIG), clips)
+    web = settings.web.model_copy(update={"port": _port(settings.web) if port is None else port})
+    summary = asyncio.run(run_fleet(settings.model_copy(update={"web": web}), seconds))
     if not any(camera.verdicts.get(Verdict.INFERRED) for camera in summary.cameras):
         raise FleetError("nothing was inferred; the server's log is out/triton.log")
     return summary.as_json()
 
 
-def check(cameras: int, seconds: float) -> None:
+def _port(web: Web) -> int:
+    """The configured port where it is free, else 0, which takes any: a demo is not stopped by another one."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((web.host, web.port))
+        except OSError:
+            return 0
+    return web.port
+
+
+def check(cameras: int, seconds: float, port: int | None = None) -> None:
     """Raises ConfigError for more cameras than `system.max_streams`, ValueError for other impossible numbers.
 
     Rendering takes minutes, so this comes before it.
@@ -39,6 +53,8 @@ def check(cameras: int, seconds: float) -> None:
         raise ConfigError(f"--cameras must be 1 to {most} (system.max_streams in {CONFIG}), got {cameras}")
     if not 0 < seconds < float("inf"):
         raise ValueError(f"--seconds must be positive, got {seconds}")
+    if port is not None and not 0 < port < 65536:
+        raise ValueError(f"--port must be 1 to 65535, got {port}")
 
 
 def with_cameras(settings: Settings, clips: list[Path]) -> Settings:

@@ -13,12 +13,15 @@ from typing import Any
 from clients.arguments import seconds
 from clients.errors import FleetError
 from loadtest.bench.command import add_bench
+from loadtest.emulator.command import add_emulator
 from loadtest.fidelity import add_fidelity
+from loadtest.harm_command import add_harm
 from loadtest.opponents.command import add_opponents
 from loadtest.plan import add_plan
 from loadtest.savings_command import add_savings
 from loadtest.server_profile import add_profile
 from loadtest.simulate import add_simulate
+from loadtest.tuning import add_tuning
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,6 +89,15 @@ def _neighbours(options: argparse.Namespace) -> dict[str, Any]:
     return measure(asked, options.beside or KINDS)
 
 
+def _wall(options: argparse.Namespace) -> dict[str, Any]:
+    from loadtest.fifty import PROFILES
+    from loadtest.profile import read_profile
+    from loadtest.wall import Asked, measure
+
+    asked = Asked(tuple(options.clips), options.tiles, options.seconds, options.cycles)
+    return measure(asked, read_profile(PROFILES / "t4.json"))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m loadtest", description="Load the fleet, or a card that is emulated."
@@ -135,9 +147,21 @@ def _parser() -> argparse.ArgumentParser:
     neighbours.add_argument("--rounds", type=int, default=2, metavar="N", help="of all runs (default %(default)s)")
     neighbours.add_argument("--beside", action="append", metavar="KIND", help="a kind of camera; all without it")
     neighbours.set_defaults(command=_neighbours)
+    text = "the live wall in a headless Chromium: what a viewer costs, long tasks, memory; cameras that come and go"
+    wall = commands.add_parser("wall", help=text, description=text)
+    wall.add_argument("clips", type=Path, nargs="+", metavar="CLIP", help="what the cameras show, in turn, looped")
+    wall.add_argument("--tiles", type=int, default=50, metavar="N", help="default %(default)s")
+    wall.add_argument(
+        "--seconds", type=float, default=300.0, metavar="S", help="watched; 0 is not (default %(default)s)"
+    )
+    wall.add_argument("--cycles", type=int, default=0, metavar="N", help="cameras added and removed (default 0)")
+    wall.set_defaults(command=_wall)
+    add_emulator(commands)
+    add_harm(commands)
     add_simulate(commands)
     add_savings(commands)
     add_fidelity(commands)
+    add_tuning(commands)
     add_plan(commands)
     add_profile(commands)
     add_opponents(commands)

@@ -11,8 +11,10 @@ from pydantic import BaseModel
 
 from clients.config import Camera, Settings, load_settings, parse_settings
 from clients.errors import ConfigError
+from clients.sinks.keys import MqttKeys, WebhookKeys
 from clients.sources.address import Address, Kind
 from clients.types import LiveOptions, Tier
+from clients.zones.keys import LineKeys, ZoneKeys
 
 ARTICLE = """
 system:       {max_streams: 50, target_fps: 25, max_batch_size: 16, min_batch_size: 4}
@@ -96,6 +98,36 @@ MISTAKES = {
     "camera timeout": ("cameras: [{id: a, source: x, open_timeout_s: 0}]", r"open_timeout_s: .*than 0, got 0"),
     "camera patience": ("cameras: [{id: a, source: x, read_timeout_s: 999}]", r"read_timeout_s: .*300, got 999"),
     "a bad source": ("cameras: [{id: a, source: 'ftp://x/y'}]", r"camera a: source: must be a path.*got ftp://"),
+    "a zone's key": (
+        "cameras: [{id: a, source: x, zones: [{name: z, points: [[0, 0], [1, 1], [0, 1]], dwel_s: 1}]}]",
+        r"cameras\[0\]\.zones\[0\]\.dwel_s: unknown key; did you mean 'dwell_s'",
+    ),
+    "a zone of two corners": (
+        "cameras: [{id: a, source: x, zones: [{name: z, points: [[0, 0], [1, 1]]}]}]",
+        r"cameras\[0\]\.zones\[0\]: zone 'z': points must be 3 to 64 corners, got 2",
+    ),
+    "a corner of three numbers": (
+        "cameras: [{id: a, source: x, lines: [{name: l, points: [[0, 0, 0], [1, 1]]}]}]",
+        r"cameras\[0\]\.lines\[0\]\.points\[0\]: .*at most 2 items",
+    ),
+    "a line named as a zone": (
+        "cameras: [{id: a, source: x, zones: [{name: z, points: [[0, 0], [1, 1], [0, 1]]}],"
+        " lines: [{name: z, points: [[0, 0], [1, 1]]}]}]",
+        r"cameras\[0\]: zones and lines need names of their own, got 'z' 2 times",
+    ),
+    "a webhook's scheme": (
+        "sinks: {webhook: {url: 'ftp://me:hush@x/?key=hush'}}",
+        r"sinks\.webhook\.url: must begin with http:// or https://, got 'ftp://\*\*\*@x/\?\*\*\*'",
+    ),
+    "a webhook that is no section": ("sinks: {webhook: 'http://me:hush@x'}", r"sinks\.webhook: .*dictionary.*"),
+    "a secret that is no text": ("sinks: {webhook: {secret: [hush]}}", r"sinks\.webhook\.secret: .*valid string$"),
+    "a broker's scheme": (
+        "sinks: {mqtt: {url: 'me:hush@x'}}",
+        r"sinks\.mqtt\.url: must begin with mqtt:// or mqtts://",
+    ),
+    "a topic": ("sinks: {mqtt: {topic: 'a/#'}}", r"sinks\.mqtt\.topic: must be an MQTT topic without .*got 'a/#'"),
+    "a quality of service": ("sinks: {mqtt: {qos: 3}}", r"sinks\.mqtt\.qos: .*0, 1 or 2"),
+    "no rotation": ("sinks: {rotate_mb: 0}", r"sinks\.rotate_mb: .*greater than 0, got 0"),
     "a bad camera id": ("cameras: [{id: 'a b', source: x}]", r"a camera id is 1 to 64 of .*got 'a b'"),
 }
 
@@ -108,6 +140,7 @@ def test_every_mistake_is_a_line_that_names_its_key(tmp_path: Path, name: str) -
     assert re.search(expected, said), said
     assert "\n" not in said
     assert "pydantic" not in said
+    assert "hush" not in said
 
 
 def test_a_camera_too_many_is_refused(tmp_path: Path) -> None:
@@ -133,10 +166,13 @@ def test_a_missing_file_and_one_that_is_no_text(tmp_path: Path) -> None:
         load_settings(binary)
 
 
+NESTED = {"zones": ZoneKeys, "lines": LineKeys, "webhook": WebhookKeys, "mqtt": MqttKeys}
+
+
 def sections() -> list[tuple[str, type[BaseModel]]]:
     """Every section of the file and its model."""
     models = {name: field.annotation for name, field in Settings.model_fields.items() if name != "cameras"}
-    return [*models.items(), ("cameras", Camera)]  # type: ignore[list-item]
+    return [*models.items(), ("cameras", Camera), *NESTED.items()]  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(("name", "model"), sections(), ids=lambda value: value if isinstance(value, str) else "")
@@ -178,6 +214,16 @@ def test_how_a_live_camera_is_opened_is_each_cameras_own(tmp_path: Path) -> None
     assert b.live == LiveOptions("udp", 3, 20.5)
 
 
+def test_the_example_of_zones_is_one(tmp_path: Path) -> None:
+    """The commented keys of the example camera, zones and lines among them, are a camera that could run."""
+    text = (ROOT / "config.yaml").read_text(encoding="utf-8")
+    lines = text[text.index("# - id: gate-3") : text.index("# One example")].splitlines()
+    shown = "cameras:\n" + "\n".join(line.removeprefix("#") for line in lines if "tls_ca" not in line)
+    (camera,) = load_settings(written(tmp_path, shown)).streams()
+    assert [place.name for place in camera.layout.places] == ["yard", "door"]
+    assert camera.layout.zones[0].dwell_s == 20
+
+
 def test_the_demo_needs_tier_n_only() -> None:
     """The demo's file is valid, names eight cameras and no tier but n."""
     settings = load_settings(ROOT / "config.demo.yaml")
@@ -195,3 +241,33 @@ def test_cameras_may_share_what_they_have_in_common(tmp_path: Path) -> None:
     a, b = load_settings(written(tmp_path, text)).streams()
     assert (a.stream_id, b.stream_id) == ("a", "b")
     assert (b.source, b.max_fps, b.loop) == ("a.mp4", 3, True)
+
+
+def test_a_key_on_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
+    """`--set` changes one key, read as YAML, and leaves the rest of its section; empty is no value."""
+    file = tmp_path / "config.yaml"
+    file.write_text("triton: {url: 127.0.0.1:8001, timeout_ms: 500}\n")
+    settings = load_settings(file, ["triton.url=triton:8001", "monitoring.metrics_port=9400", "sinks.jsonl="])
+    assert (settings.triton.url, settings.triton.timeout_ms) == ("triton:8001", 500)
+    assert settings.monitoring.metrics_port == 9400
+    assert settings.sinks.jsonl is None
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("triton.url", r"--set triton\.url: expected SECTION\.KEY=VALUE"),
+        ("url=x", r"--set url=x: expected SECTION\.KEY=VALUE"),
+        ("triton.url.port=1", "expected SECTION"),
+        ("triton.url=[", r"--set triton\.url: not a YAML value"),
+        ("cameras.id=x", "cameras has no keys that can be set"),
+        ("triton.ulr=x", r"triton\.ulr: unknown key; did you mean 'url'"),
+        ("triton.url=nowhere", "must be host:port"),
+    ],
+)
+def test_a_wrong_override_is_one_clear_line(tmp_path: Path, override: str, complaint: str) -> None:
+    """It is checked with the file, by the same rules."""
+    file = tmp_path / "config.yaml"
+    file.write_text("cameras: [{id: a, source: a.mp4}]\n")
+    with pytest.raises(ConfigError, match=complaint):
+        load_settings(file, [override])

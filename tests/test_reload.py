@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_fleet import clients, inferred, one_clear_line, running
 
-from clients.config import Settings, parse_settings
+from clients.config import Camera, Settings, parse_settings
 from clients.errors import ConfigError
 from clients.reload import apply, difference, follow, with_cameras_of
 from clients.statistics import CameraReport
 from clients.types import StreamSpec
+from clients.zones.layout import Layout
 from deploy.server import TritonServer
 
-CAMERA = st.fixed_dictionaries({"source": st.sampled_from(["a.mp4", "b.mp4"]), "max_fps": st.sampled_from([None, 5])})
+LINE = {"name": "door", "points": [[0, 0], [1, 1]]}
+CAMERA = st.fixed_dictionaries(
+    {
+        "source": st.sampled_from(["a.mp4", "b.mp4"]),
+        "max_fps": st.sampled_from([None, 5]),
+        "lines": st.sampled_from([[], [LINE]]),
+    }
+)
 CAMERAS = st.dictionaries(st.sampled_from("abcd"), CAMERA, min_size=1)
 
 
@@ -34,12 +44,21 @@ def settings(cameras: dict[str, dict[str, Any]], **sections: Any) -> Settings:
     return parse_settings({"cameras": listed, **sections}, origin="test")
 
 
+def without_lines(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether two cameras differ in nothing but their lines."""
+    return before | {"lines": []} == after | {"lines": []}
+
+
 class Twin:
     """A fleet's cameras, without cameras."""
 
     def __init__(self, running: Settings) -> None:
         self.specs = {spec.stream_id: spec for spec in running.streams(may_be_empty=True)}
         self.touched: set[str] = set()
+        self.redrawn: set[str] = set()
+
+    def file_says(self, cameras: Sequence[Camera]) -> None:
+        self.said = [camera.id for camera in cameras]
 
     def add(self, spec: StreamSpec) -> None:
         assert spec.stream_id not in self.specs
@@ -50,6 +69,10 @@ class Twin:
         self.touched.add(stream_id)
         del self.specs[stream_id]
         return None  # type: ignore[return-value]
+
+    def set_layout(self, stream_id: str, layout: Layout) -> None:
+        self.redrawn.add(stream_id)
+        self.specs[stream_id] = replace(self.specs[stream_id], layout=layout)
 
 
 @pytest.mark.anyio
@@ -63,8 +86,11 @@ async def test_applying_the_difference_makes_the_fleet_what_the_file_says(
     fleet = Twin(running)
     await apply(fleet, asked)
     assert fleet.specs == {spec.stream_id: spec for spec in wanted.streams()}
-    assert fleet.touched == {name for name in {*before, *after} if before.get(name) != after.get(name)}
-    assert asked.has_cameras == bool(fleet.touched)
+    differs = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+    goes_on = {name for name in differs & {*before} & {*after} if without_lines(before[name], after[name])}
+    assert fleet.touched == differs - goes_on
+    assert fleet.redrawn == goes_on, "who only has other lines goes on undisturbed"
+    assert asked.has_cameras == bool(differs)
     assert not difference(with_cameras_of(running, wanted), wanted).has_cameras
 
 

@@ -3,17 +3,19 @@
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rich.console import Console
 
 from clients.dashboard.table import fleet_line, fleet_table
 from clients.errors import SinkError
 from clients.result import Result
-from clients.sinks.jsonl import JsonlSink, as_record
+from clients.sinks.jsonl import JsonlSink, LineFile, Rotation, as_record
 from clients.sinks.mosaic import Grid, MosaicSink, View
 from clients.sources.frame import Frame
 from clients.sources.picture import AvPicture, Scalers
@@ -25,25 +27,39 @@ BOX = np.array([[100, 60, 300, 200, 0.87654, 1]], np.float32)
 
 def result(index: int = 0) -> Result:
     """One detected car."""
-    return Result("cam", index, 1.2345, 20.04, Tier.N, Detections.from_rows(BOX), np.array([7], np.int64))
+    return found(index, np.array([7], np.int64))
+
+
+def found(index: int, track_ids: NDArray[np.int64], **more: Any) -> Result:
+    """The same with these ids."""
+    boxes = Detections.from_rows(BOX)
+    return Result("cam", index, 1.2345, 20.04, Tier.N, boxes, track_ids, size_px=(640, 360), wall_time_s=1.5, **more)
+
+
+def lines_of(path: Path, **more: Any) -> JsonlSink[Result]:
+    """A sink of detections."""
+    return JsonlSink("sinks.jsonl", path, lambda result: as_record(result, ("person", "car")), **more)
 
 
 def test_a_line_holds_what_was_found(tmp_path: Path) -> None:
     """One JSON object per result, in order, rounded, with names."""
     path = tmp_path / "new" / "d.jsonl"
-    sink = JsonlSink(path, {Tier.N: ("person", "car")})
+    sink = lines_of(path)
     for index in range(50):
         sink.write(result(index))
     sink.close()
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["frame"] for line in lines] == list(range(50))
     assert lines[0] == {
+        "schema": "detections/1",
         "camera": "cam",
         "frame": 0,
+        "time": "1970-01-01T00:00:01.500Z",
         "media_time_s": 1.234,
         "age_ms": 20.0,
         "tier": "yolo12n",
         "predicted": False,
+        "size": [640, 360],
         "objects": [{"track": 7, "class": "car", "confidence": 0.877, "xyxy": [100.0, 60.0, 300.0, 200.0]}],
     }
     assert sink.dropped == 0
@@ -56,32 +72,66 @@ def test_a_class_without_a_name_is_its_number() -> None:
 
 def test_what_was_predicted_and_what_has_no_id_is_marked() -> None:
     """A predicted frame says so; an object without an id has null for a track."""
-    boxes = Detections.from_rows(BOX)
-    record = as_record(Result("cam", 3, 1.0, 5.0, Tier.N, boxes, np.zeros(1, np.int64), is_predicted=True), ())
+    record = as_record(found(3, np.zeros(1, np.int64), is_predicted=True), ())
     assert record["predicted"] is True
     assert record["objects"][0]["track"] is None
 
 
 def test_a_full_disk_drops_lines_and_counts_them() -> None:
     """/dev/full refuses every write: the pipeline goes on, each lost line is counted."""
-    sink = JsonlSink(Path("/dev/full"), {})
+    sink = lines_of(Path("/dev/full"))
     for _ in range(20):
         sink.write(result())
     sink.close()
     assert sink.dropped == 20
 
 
+def test_files_of_lines_do_not_grow_for_ever(tmp_path: Path) -> None:
+    """A file that is full is put aside, so many are kept, no line is lost or torn on the way, and a new run is new."""
+    path, one = tmp_path / "d.jsonl", len(json.dumps(as_record(result(), ("person", "car")), separators=(",", ":"))) + 1
+    (tmp_path / "d.jsonl.2").write_text("of an earlier run")
+    sink = lines_of(path, rotation=Rotation(10 * one, kept=2))
+    for index in range(10, 45):
+        sink.write(result(index))
+    sink.close()
+    kept = {file.name: [json.loads(line)["frame"] for line in file.read_text().splitlines()] for file in whole(path)}
+    assert [len(frames) for frames in kept.values()] == [10, 10, 5]
+    assert [frame for frames in kept.values() for frame in frames] == list(range(20, 45))
+    lines_of(path).close()
+    assert whole(path) == [path]
+    assert path.read_text() == ""
+
+
+def whole(path: Path) -> list[Path]:
+    """The file and those put aside, oldest first."""
+    return [*sorted(path.parent.glob(f"{path.name}.*"), reverse=True), path]
+
+
+def test_a_file_can_be_gone_on_with(tmp_path: Path) -> None:
+    """Appended to, what was there stays; a line that was cut by a failing disk is not glued to the next one."""
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"frame": 1}\n')
+    lines = LineFile(path, Rotation(), appends=True)
+    lines.write('{"frame": 2}')
+    lines.close()
+    with path.open("a") as file:
+        file.write('{"fra')
+    lines.write('{"frame": 3}')
+    lines.close()
+    assert path.read_text().splitlines() == ['{"frame": 1}', '{"frame": 2}', '{"fra', '{"frame": 3}']
+
+
 @pytest.mark.parametrize("path", ["/proc/nowhere/d.jsonl", "/proc"])
 def test_a_file_that_cannot_be_created_is_a_clear_error(path: str) -> None:
     """The line names the key and the path."""
     with pytest.raises(SinkError, match=rf"sinks\.jsonl: {path} cannot be written"):
-        JsonlSink(Path(path), {})
+        lines_of(Path(path))
 
 
 def test_ids_must_fit_the_detections() -> None:
     """A result with one box and two ids is refused with both shapes."""
     with pytest.raises(ValueError, match=r"shape \(1,\), got \(2,\)"):
-        Result("a", 0, 0, 0, Tier.N, Detections.from_rows(BOX), np.zeros(2, np.int64))
+        found(0, np.zeros(2, np.int64))
 
 
 def view(drawn: threading.Event) -> View:

@@ -20,7 +20,17 @@ pytestmark = pytest.mark.anyio
 
 def result(index: int, camera: str = "a") -> Result:
     """An empty scene."""
-    return Result(camera, index, index / 25, 20.0, Tier.N, Detections.empty(), np.zeros(0, np.int64))
+    return Result(
+        camera,
+        index,
+        index / 25,
+        20.0,
+        Tier.N,
+        Detections.empty(),
+        np.zeros(0, np.int64),
+        size_px=(1, 1),
+        wall_time_s=0,
+    )
 
 
 async def rest(reader: object) -> list[int]:

@@ -25,8 +25,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from clients.errors import SinkError
-from clients.result import Result
-from clients.sinks.jsonl import label
+from clients.result import Result, label
 from clients.sources.frame import Frame
 
 _WIDTH_PX = 1440
@@ -113,12 +112,13 @@ class MosaicSink:
             shown = view.shown()
             tile = grid.tile(picture, index)
             if shown is not None:
-                _draw_camera(tile, *shown, view.labels)
+                draw_camera(tile, *shown, view.labels)
             _text(tile, view.stream_id, view.caption())
         return picture
 
 
-def _draw_camera(tile: NDArray[np.uint8], frame: Frame, result: Result | None, labels: tuple[str, ...]) -> None:
+def draw_camera(tile: NDArray[np.uint8], frame: Frame, result: Result | None, labels: tuple[str, ...]) -> None:
+    """Fill a tile, BGR, with a camera's picture, as large as it fits, and the boxes of what was found in it."""
     width, height = frame.picture.size_px
     scale = min(tile.shape[1] / width, tile.shape[0] / height)
     size = (max(2, round(width * scale)), max(2, round(height * scale)))

@@ -1,0 +1,1 @@
+"""Where in a camera's picture something is to be noticed, what happened there, and who is told."""

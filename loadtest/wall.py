@@ -1,0 +1,187 @@
+"""The wall with many tiles: what one viewer costs the client, and whether his browser stays quick.
+
+Cameras are the demo's clips, decoded for real, each several times; the engines only wait. The browser is headless and
+runs on the same machine; only the client's own process is counted. Nothing here is a T4.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import psutil
+import yaml
+
+from clients.errors import FleetError
+from clients.types import Tier
+from deploy.claim import scratch
+from deploy.server import TritonServer
+from loadtest.emulator.repository import assemble_emulated, models_of
+from loadtest.profile import GpuProfile
+
+_URL = re.compile(r"the live wall: (http://\S+)/")
+_LONG_TASKS = (
+    "window.longTasks = []; new PerformanceObserver((list) => { for (const one of list.getEntries()) "
+    "window.longTasks.push([one.startTime, one.duration]); }).observe({ type: 'longtask', buffered: true });"
+)
+_SETTLED_MS = 6000  # from then on the page is in its steady state
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is run: so many tiles, watched for so long; and cycles of adding and removing a camera, before that."""
+
+    clips: tuple[Path, ...]
+    tiles: int = 50
+    seconds: float = 300.0
+    cycles: int = 0
+    demand_fps: float = 2.0
+    browser: str = "/usr/bin/chromium"
+
+
+def measure(asked: Asked, profile: GpuProfile) -> dict[str, Any]:
+    """Raises FleetError when the fleet does not start."""
+    with scratch() as folder:
+        assemble_emulated(folder / "emulated", profile, [Tier.N])
+        with (
+            TritonServer(models_of(folder / "emulated"), log=folder / "triton.log") as server,
+            _fleet(asked, folder, server.grpc_url) as (url, process),
+        ):
+            cycles = _cycles(url, process, asked) if asked.cycles else {}
+            return cycles | (asyncio.run(_watched(url, process, asked)) if asked.seconds else {})
+
+
+async def _watched(url: str, process: psutil.Process, asked: Asked) -> dict[str, Any]:
+    from playwright.async_api import async_playwright
+
+    alone = await _busy_percent(process, min(30.0, asked.seconds))
+    async with async_playwright() as play:
+        browser = await play.chromium.launch(executable_path=asked.browser, args=["--no-sandbox"])
+        page = await browser.new_page(viewport={"width": 1440, "height": 900})
+        await page.add_init_script(_LONG_TASKS)
+        await page.goto(url)
+        await page.locator(".tile").nth(asked.tiles - 1).wait_for()
+        interactive_ms = await page.evaluate("performance.now()")
+        session = await page.context.new_cdp_session(page)
+        await asyncio.sleep(_SETTLED_MS / 1000)
+        heaps: list[float] = []
+        watched = asyncio.create_task(_busy_percent(process, asked.seconds))
+        while not watched.done():
+            await session.send("HeapProfiler.collectGarbage")
+            heaps.append((await session.send("Runtime.getHeapUsage"))["usedSize"] / 1e6)
+            await asyncio.wait({watched}, timeout=10)
+        long_ms = [ms for start_ms, ms in await page.evaluate("window.longTasks") if start_ms > _SETTLED_MS]
+        drawn = await page.evaluate("document.querySelectorAll('.tile .veil[hidden]').length")
+        await browser.close()
+    after = await _busy_percent(process, min(30.0, asked.seconds))
+    before = (alone + after) / 2
+    return {
+        "kind": "emulated",
+        "tiles": asked.tiles,
+        "tiles_with_a_picture": drawn,
+        "seconds": asked.seconds,
+        "interactive_ms": round(interactive_ms),
+        "longest_task_ms": round(max(long_ms, default=0.0)),
+        "long_tasks": len(long_ms),
+        "browser_heap_mb": [round(heaps[0], 2), round(max(heaps), 2), round(heaps[-1], 2)],
+        "client_cpu_percent_of_a_core": {"nobody": round(before, 1), "one_viewer": round(watched.result(), 1)},
+        "viewer_costs_percent_of_a_core": round(watched.result() - before, 1),
+    }
+
+
+async def _busy_percent(process: psutil.Process, seconds: float) -> float:
+    """Of one core."""
+    before, began_s = process.cpu_times(), time.monotonic()
+    await asyncio.sleep(seconds)
+    after = process.cpu_times()
+    return (after.user + after.system - before.user - before.system) / (time.monotonic() - began_s) * 100
+
+
+def _cycles(url: str, process: psutil.Process, asked: Asked) -> dict[str, Any]:
+    """Add a camera and remove it, again and again; every tenth is waited for until it was inferred."""
+    others = _call(url, "GET", "/v1/stats")["per_camera"]
+    threads, descriptors, first_s = process.num_threads(), process.num_fds(), []
+    for cycle in range(asked.cycles):
+        began_s, name = time.monotonic(), f"cycle-{cycle}"
+        _call(url, "POST", "/v1/streams", f'{{"id": "{name}", "source": "{asked.clips[0]}"}}')
+        if cycle % 10 == 0:
+            while not _call(url, "GET", f"/v1/streams/{name}/detections")["results"]:
+                time.sleep(0.01)
+            first_s.append(time.monotonic() - began_s)
+        _call(url, "DELETE", f"/v1/streams/{name}")
+    stats = _call(url, "GET", "/v1/stats")
+    metrics = urlopen(f"{url}metrics").read().decode()
+    return {
+        "cycles": asked.cycles,
+        "threads": [threads, process.num_threads()],
+        "descriptors": [descriptors, process.num_fds()],
+        "metric_labels_left": metrics.count("cycle-"),
+        "cameras": len(stats["per_camera"]),
+        "others_disturbed": [
+            name
+            for name, camera in stats["per_camera"].items()
+            if camera["states"] != others[name]["states"] or camera["frames_skipped"]["failed"]
+        ],
+        "first_detection_s": {"median": round(sorted(first_s)[len(first_s) // 2], 3), "most": round(max(first_s), 3)},
+        "errors": stats["errors"],
+    }
+
+
+def _call(url: str, method: str, path: str, body: str | None = None) -> Any:
+    request = Request(
+        url + path.removeprefix("/"),
+        None if body is None else body.encode(),
+        {"Content-Type": "application/json"},
+        method=method,
+    )
+    with urlopen(request, timeout=30) as response:
+        content = response.read()
+    return json.loads(content) if content else None
+
+
+@contextmanager
+def _fleet(asked: Asked, folder: Path, triton: str) -> Iterator[tuple[str, psutil.Process]]:
+    """The fleet in a process of its own: its address with a slash at the end, and the process."""
+    cameras = [
+        {"id": f"cam{number:02d}", "source": str(asked.clips[number % len(asked.clips)].resolve()), "loop": True}
+        for number in range(asked.tiles)
+    ]
+    content = {
+        "system": {"target_fps": asked.demand_fps, "max_streams": asked.tiles + 1},
+        "model": {"default": "yolo12n", "fallback": "yolo12n", "high_precision": "yolo12n"},
+        "triton": {"url": triton},
+        "sinks": {"jsonl": None},
+        "web": {"enabled": True, "port": 0},
+        "cameras": cameras,
+    }
+    config, told = folder / "config.yaml", folder / "fleet.log"
+    config.write_text(yaml.safe_dump(content), encoding="utf-8")
+    command = [sys.executable, "-m", "clients", "run", "--config", str(config), "--no-watch"]
+    with told.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out) as run:
+        try:
+            yield _ready(told, run), psutil.Process(run.pid)
+        finally:
+            run.terminate()
+            run.wait(30)
+
+
+def _ready(told: Path, run: subprocess.Popen[bytes]) -> str:
+    while run.poll() is None:
+        found = _URL.search(told.read_text())
+        if found is not None:
+            with contextlib.suppress(OSError):
+                urlopen(f"{found[1]}/readyz")
+                return f"{found[1]}/"
+        time.sleep(0.1)
+    raise FleetError(f"the fleet did not start: {told.read_text().strip().splitlines()[-1]}")
