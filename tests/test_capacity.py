@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import struct
 import subprocess
 import sys
 import time
@@ -33,6 +32,7 @@ from clients.sources.placement import NvdecPlan
 from clients.types import Tier
 from deploy.server import TritonServer
 from export.spec import RUNTIMES
+from loadtest.emulator.card_clock import Card
 from loadtest.emulator.repository import assemble_emulated, card_of, models_of
 from loadtest.simulation.card import VirtualCard, timings
 from loadtest.simulation.clock import VirtualClock
@@ -206,8 +206,11 @@ def test_a_plan_is_what_the_emulated_card_shows(tmp_path: Path) -> None:
 
 
 def worked_s(card: Path) -> float:
-    """Seconds that an emulated card has worked: the second number in its file, nanoseconds."""
-    return float(struct.unpack_from("=qq", card_of(card).read_bytes())[1]) / 1e9
+    """Seconds that an emulated card has worked until now."""
+    clock = Card(card_of(card))
+    worked_ns = clock.read().done_ns(time.monotonic_ns())
+    clock.close()
+    return worked_ns / 1e9
 
 
 def test_delays_are_those_of_the_configurations() -> None:

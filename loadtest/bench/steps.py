@@ -6,15 +6,15 @@ without it the commands are the columns and `show` the rows. `page` None: the co
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clients.data_sheet import Kind
 
-_PLAN = ("-m", "loadtest", "plan", "--source", "1280x720@25/h264", "--rate", "5", "--cores", "16", "--network", "10G")
-_PRICE = ("--price-per-hour", "1")
-_MIX = ("--tiers", "n:0.8,m:0.15,x:0.05")
+_PLAN = "loadtest plan --source 1280x720@25/h264 --rate 5 --cores 16 --network 10G --tiers n:0.8,m:0.15,x:0.05"
 _RECORDED = ("demo/clips/cam05.mp4", "demo/clips/cam06.mp4", "demo/clips/cam03.mp4")
+_LOCUST = "locust -f loadtest/locustfile.py --headless -u 50 -r 25 -t 30s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,58 +37,52 @@ class Step:
         return None if self.page is None else self.page or f"{self.name}.md"
 
 
+def _run(command: str) -> tuple[str, ...]:
+    """`loadtest fidelity` as arguments of Python."""
+    return "-m", *shlex.split(command)
+
+
+def _one(command: str) -> dict[str, tuple[str, ...]]:
+    return {"": _run(command)}
+
+
+def _places(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 def steps() -> tuple[Step, ...]:
     """In the order in which they are run: the quick ones first."""
+    return (*_virtual(), *_emulated(), *_here(), *_own_pages(), _trackers())
+
+
+def _virtual() -> tuple[Step, ...]:
+    """Arithmetic and virtual time."""
+    plans = (
+        ("t4", "central", 10, 1),
+        ("t4", "central", 50, 1),
+        ("t4", "central", 100, 2),
+        ("t4", "central", 200, 4),
+        ("t4", "pessimistic", 50, 1),
+        ("t4", "optimistic", 50, 1),
+        ("l4", "central", 50, 1),
+    )
+    simulated = (("fixed", "central"), ("budget", "central"), ("fixed", "pessimistic"))
     return (
         Step(
             "planner",
             "How many cameras a card takes",
             ("projected",),
-            "FP16 of a modelled T4",
+            "FP16 of a modelled card",
             {
-                f"{count} cameras, {gpu} {variant}": (
-                    *_PLAN,
-                    *_MIX,
-                    *_PRICE,
-                    "--gpu",
-                    gpu,
-                    "--variant",
-                    variant,
-                    "--cameras",
-                    str(count),
-                    *cards,
+                f"{count} cameras, {gpu} {variant}": _run(
+                    f"{_PLAN} --price-per-hour 1 --gpu {gpu} --variant {variant} --cameras {count} --cards {cards}"
                 )
-                for gpu, variant, count, cards in (
-                    ("t4", "central", 10, ()),
-                    ("t4", "central", 50, ()),
-                    ("t4", "central", 100, ("--cards", "2")),
-                    ("t4", "central", 200, ("--cards", "4")),
-                    ("t4", "pessimistic", 50, ()),
-                    ("t4", "optimistic", 50, ()),
-                    ("l4", "central", 50, ()),
-                )
+                for gpu, variant, count, cards in plans
             },
-            show=(
-                "fits",
-                "breaks_first",
-                "limits.nvdec.share",
-                "limits.vram.share",
-                "limits.pcie.share",
-                "limits.gpu.share",
-                "limits.cpu.share",
-                "limits.network.share",
-                "cards",
-                "cost_per_camera_hour",
+            show=_places(
+                "fits breaks_first limits.nvdec.share limits.vram.share limits.pcie.share limits.gpu.share"
+                " limits.cpu.share limits.network.share cards cost_per_camera_hour"
             ),
-        ),
-        Step(
-            "decode",
-            "Decoding, with every picture and without those that no other one needs",
-            ("measured",),
-            "no inference",
-            {"": ("-m", "loadtest", "decode", *_RECORDED)},
-            rows="clips",
-            needs=_RECORDED,
         ),
         Step(
             "simulate",
@@ -96,82 +90,93 @@ def steps() -> tuple[Step, ...]:
             ("modelled",),
             "detections of the demo's yolo12n, FP16 of a modelled T4",
             {
-                f"{policy}, {variant}": ("-m", "loadtest", "simulate", "--policy", policy, "--variant", variant)
-                for policy, variant in (("fixed", "central"), ("budget", "central"), ("fixed", "pessimistic"))
+                f"{policy}, {variant}": _run(f"loadtest simulate --policy {policy} --variant {variant}")
+                for policy, variant in simulated
             },
-            show=(
-                "streaming_ap",
-                "ap",
-                "gpu_ms_per_camera_s",
-                "inferences_per_camera_s",
-                "mean_batch",
-                "age_ms.p50",
-                "age_ms.p95",
-                "jain",
-                "skip_share",
-                "miss_rate",
+            show=_places(
+                "streaming_ap ap gpu_ms_per_camera_s inferences_per_camera_s mean_batch age_ms.p50 age_ms.p95 jain"
+                " skip_share miss_rate"
             ),
         ),
+    )
+
+
+def _emulated() -> tuple[Step, ...]:
+    """Real clients, a real Triton, an engine that waits."""
+    waits = "an engine that waits"
+    return (
         Step(
             "fidelity",
             "How true the simulator is",
             ("emulated",),
-            "an engine that waits",
-            {"": ("-m", "loadtest", "fidelity")},
-            show=(
-                "live.inferences_per_s",
-                "simulated.inferences_per_s",
-                "inferences_ratio",
-                "live.mean_batch",
-                "simulated.mean_batch",
-                "live.age_ms.p50",
-                "simulated.age_ms.p50",
-                "live.age_ms.p95",
-                "simulated.age_ms.p95",
-                "live.errors",
-            ),
-        ),
-        Step(
-            "demo",
-            "The demo: eight cameras on this processor",
-            ("measured",),
-            "as the table says",
-            {"": ("-m", "demo", "run", "--cameras", "8", "--seconds", "30")},
-            show=(
-                "precision",
-                "frames_decoded",
-                "inferences",
-                "inferences_per_s",
-                "mean_batch",
-                "result_age_ms.p50",
-                "result_age_ms.p95",
-                "result_age_ms.p99",
-                "client_cpu_ms_per_inference",
-                "errors",
+            waits,
+            _one("loadtest fidelity"),
+            show=_places(
+                "live.inferences_per_s simulated.inferences_per_s inferences_ratio live.mean_batch simulated.mean_batch"
+                " live.age_ms simulated.age_ms live.errors"
             ),
         ),
         Step(
             "fifty",
             "Fifty cameras against an emulated T4",
             ("emulated", "measured"),
-            "an engine that waits; the client's CPU is measured",
-            {
-                "gate off": ("-m", "loadtest", "fifty", "--seconds", "45"),
-                "gate on": ("-m", "loadtest", "fifty", "--seconds", "30", "--gate"),
-            },
-            show=(
-                "frames_seen_per_s",
-                "inferences_per_s",
-                "fair_share_min",
-                "result_age_ms.p50",
-                "result_age_ms.p95",
-                "result_age_ms.p99",
-                "mean_batch",
-                "cross_talk",
-                "errors",
-                "client_cpu_ms_per_inference",
-                "client_cpu_ms_by_part",
-                "client_cpu_ms_per_gated_frame",
+            f"{waits}; the client's CPU is measured",
+            {"gate off": _run("loadtest fifty --seconds 45"), "gate on": _run("loadtest fifty --seconds 30 --gate")},
+            show=_places(
+                "frames_seen_per_s inferences_per_s fair_share_min result_age_ms mean_batch cross_talk errors"
+                " client_cpu_ms_per_inference client_cpu_ms_by_part client_cpu_ms_per_gated_frame"
+            ),
+        ),
+        Step(
+            "load",
+            "Locust against an emulated T4, at a part of what it can do",
+            ("emulated",),
+            f"{waits}; figures are the card's at full speed",
+            {f"{part:.0%}": _run(f"{_LOCUST} --load {part:g} --report ''") for part in (0.6, 0.8)},
+            show=_places("goodput goodput_per_s capacity_used age_ms jain worst_share mean_batch"),
+            needs=("locust",),
+        ),
+        Step(
+            "client",
+            "What the client itself costs",
+            ("measured",),
+            waits,
+            _one("loadtest client"),
+            rows="cameras",
+        ),
+        Step(
+            "faults",
+            "Faults injected into a running fleet",
+            ("emulated",),
+            waits,
+            _one("loadtest reliability"),
+            rows="faults",
+        ),
+    )
+
+
+def _here() -> tuple[Step, ...]:
+    """This processor's own figures."""
+    told = "as the table says"
+    return (
+        Step(
+            "decode",
+            "Decoding, with every picture and without those that no other one needs",
+            ("measured",),
+            "no inference",
+            _one(f"loadtest decode {' '.join(_RECORDED)}"),
+            rows="clips",
+            needs=_RECORDED,
+        ),
+        Step(
+            "demo",
+            "The demo: eight cameras on this processor",
+            ("measured",),
+            told,
+            _one("demo run --cameras 8 --seconds 30"),
+            show=_places(
+                "precision frames_decoded inferences inferences_per_s mean_batch result_age_ms"
+                " client_cpu_ms_per_inference errors"
             ),
         ),
         Step(
@@ -179,7 +184,7 @@ def steps() -> tuple[Step, ...]:
             "One bad camera among good ones",
             ("measured",),
             "no inference",
-            {"": ("-m", "loadtest", "neighbours", _RECORDED[2], "--cameras", "50", "--demand", "8")},
+            _one(f"loadtest neighbours {_RECORDED[2]} --cameras 50 --demand 8"),
             rows="beside",
             needs=_RECORDED[2:],
         ),
@@ -188,7 +193,7 @@ def steps() -> tuple[Step, ...]:
             "Fused attention, proved without a card",
             ("measured",),
             "FP16, compiled for SM 7.5 by TensorRT-RTX",
-            {"": ("-m", "export", "verify", "--sm", "75", "yolo12n", "yolo12m", "yolo12x", "--random")},
+            _one("export verify --sm 75 yolo12n yolo12m yolo12x --random"),
             rows="models",
             needs=("tensorrt_rtx",),
         ),
@@ -196,28 +201,17 @@ def steps() -> tuple[Step, ...]:
             "accuracy",
             "What the demo's weights find, as they are served",
             ("measured",),
-            "as the table says",
-            {"": ("-m", "demo", "evaluate")},
-            show=(
-                "served.map50",
-                "served.map50_95",
-                "pytorch.map50",
-                "pytorch.map50_95",
-                "precision",
-                "per_class",
-                "per_size",
-                "per_condition",
-                "pictures",
-                "cameras",
-            ),
+            told,
+            _one("demo evaluate"),
+            show=_places("served pytorch precision per_class per_size per_condition pictures cameras"),
             needs=("torch",),
         ),
         Step(
             "precisions",
             "FP32, FP16 and INT8 beside PyTorch",
             ("measured",),
-            "as the table says",
-            {"": ("-m", "export", "evaluate")},
+            told,
+            _one("export evaluate"),
             rows="scores",
             needs=("torch",),
         ),
@@ -225,8 +219,8 @@ def steps() -> tuple[Step, ...]:
             "speed",
             "One picture at a time, beside Ultralytics",
             ("measured",),
-            "as the table says",
-            {"": ("-m", "export", "speed")},
+            told,
+            _one("export speed"),
             rows="rows",
             needs=("torch", "ultralytics"),
         ),
@@ -235,35 +229,37 @@ def steps() -> tuple[Step, ...]:
             "How many candidates",
             ("measured",),
             "f32",
-            {"": ("-m", "export", "suppression")},
+            _one("export suppression"),
             rows="rows",
             needs=("torch", "ultralytics"),
         ),
-        Step(
-            "savings",
-            "What is saved",
-            ("measured", "projected"),
-            "",
-            {"": ("-m", "loadtest", "savings")},
-            needs=("torch",),
-            page=None,
-        ),
+    )
+
+
+def _own_pages() -> tuple[Step, ...]:
+    """Commands that write their pages themselves."""
+    return (
+        Step("savings", "What is saved", ("measured", "projected"), "", _one("loadtest savings"), page=None),
+        Step("tuning", "Each knob alone", ("modelled",), "", _one("loadtest tuning"), page=None),
         Step(
             "opponents",
             "What a user would run instead",
             ("measured", "emulated"),
             "",
-            {"": ("-m", "loadtest", "opponents")},
+            _one("loadtest opponents"),
             needs=("torch", "ultralytics"),
             page=None,
         ),
-        Step(
-            "trackers",
-            "Our tracker beside published ones",
-            ("measured",),
-            "f32",
-            {"": ("-m", "demo", "tracking")},
-            rows="accuracy",
-            needs=(".venv-bench/bin/python", ".venv-bench-older/bin/python"),
-        ),
+    )
+
+
+def _trackers() -> Step:
+    return Step(
+        "trackers",
+        "Our tracker beside published ones",
+        ("measured",),
+        "f32",
+        _one("demo tracking"),
+        rows="accuracy",
+        needs=(".venv-bench/bin/python", ".venv-bench-older/bin/python"),
     )
