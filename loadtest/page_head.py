@@ -35,8 +35,9 @@ def versions(packages: Sequence[str]) -> str:
     return ", ".join(found)
 
 
-def head(kinds: Sequence[Kind], command: str, precision: str, packages: Sequence[str] = _PACKAGES) -> str:
-    """Two lines of Markdown that stand below a page's title."""
+def head(kinds: Sequence[Kind], commands: Sequence[str], precision: str, packages: Sequence[str] = _PACKAGES) -> str:
+    """The Markdown that stands below a page's title: what the figures are, and the commands that print them."""
     words = " and ".join(f"**{kind.capitalize() if place == 0 else kind}**" for place, kind in enumerate(kinds))
     day = datetime.datetime.now(datetime.UTC).date()
-    return f"{words}: {machine()}; {precision}; {day}; {versions(packages)}.\nWritten by `{command}`.\n"
+    lines = "\n".join(f".venv/bin/{command}" for command in commands)
+    return f"{words}: {machine()}; {precision}; {day}; {versions(packages)}.\n\n```sh\n{lines}\n```\n"

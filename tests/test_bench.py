@@ -37,7 +37,7 @@ def test_a_page_says_what_its_figures_are() -> None:
     assert "; f32; 20" in head
     assert "cores" in head
     assert "numpy " in head
-    assert "Written by `python -c import json" in head
+    assert "```sh\n.venv/bin/python -c 'import json" in text
     assert "| | one |\n|---|---|\n| rate | 2.5 |\n| age ms, p50 | 7 |\n| age ms, p95 | 9 |" in text
 
 

@@ -42,9 +42,9 @@ def test_the_naive_client_suppresses_what_overlaps() -> None:
 
 def test_a_naive_camera_is_really_inferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Real Triton, real H.264, two cameras: five inferences a second each, none failed."""
-    monkeypatch.setattr(at_equal_age, "_STEPS", (2,))
+    monkeypatch.setattr(at_equal_age, "_NAIVE_STEPS", (2,))
     clip = write_clip(tmp_path / "clip.mp4", moving_square(50, width=640, height=360))
-    (found,) = naive([clip], Asked(age_ms=1000.0, seconds=4.0), lambda _text: None)
+    (found,) = naive([clip], Asked(age_ms=1000.0, seconds=6.0), lambda _text: None)
     assert (found.side, found.cameras, found.failed) == ("naive", 2, 0)
     assert 5 < found.inferences_per_s <= 10.5
     assert 1.64 < found.age_p50_ms <= found.age_p95_ms
@@ -70,7 +70,7 @@ def test_more_cameras_are_tried_until_one_number_does_not_hold() -> None:
         tried.append(count)
         return Run("ours", count, 5.0 * count, 10.0, 100.0 if count <= 22 else 200.0, 0)
 
-    runs = at_equal_age._climb("ours", run, Asked(), lambda _text: None)
+    runs = at_equal_age._climb("ours", (5, 10, 20, 30, 40), run, Asked(), lambda _text: None)
     assert tried == [5, 10, 20, 30, 25]
     assert carried(runs, Asked()) == 20
 
@@ -113,7 +113,11 @@ def test_ultralytics_predicts_all_streams(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
-    [(["--fps", "0"], "--fps and --age must be positive"), (["--gpu", "q"], "no data sheet")],
+    [
+        (["--fps", "0"], "--fps and --age must be positive"),
+        (["--gpu", "q"], "no data sheet"),
+        (["--seconds", "3"], "more than the 4 s"),
+    ],
 )
 def test_nonsense_is_one_line(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 1, the complaint last."""

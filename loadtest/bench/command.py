@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import shlex
 import subprocess
 import sys
 import time
@@ -118,7 +119,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
 
 def page(step: Step, answers: Mapping[str, Any], missed: Sequence[str] = ()) -> str:
     """Markdown: title, head, the step's own words, tables. Raises FleetError where there are no rows."""
-    commands = "`, `".join(_shown(arguments) for arguments in step.commands.values())
+    commands = [_shown(arguments) for arguments in step.commands.values()]
     top = head(step.kinds, commands, step.precision, _PACKAGES)
     text = _TEXTS / f"{step.name}.md"
     words = text.read_text(encoding="utf-8") if text.is_file() else ""
@@ -137,7 +138,7 @@ def page(step: Step, answers: Mapping[str, Any], missed: Sequence[str] = ()) -> 
 
 
 def _shown(arguments: Sequence[str]) -> str:
-    return f"python {' '.join(arguments)}"
+    return f"python {shlex.join(arguments)}"
 
 
 def code_key(arguments: Sequence[str], root: Path = ROOT) -> str:

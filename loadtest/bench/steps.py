@@ -230,7 +230,7 @@ def _here() -> tuple[Step, ...]:
             ("measured",),
             "f32",
             _one("export suppression"),
-            rows="rows",
+            rows="results",
             needs=("torch", "ultralytics"),
         ),
     )

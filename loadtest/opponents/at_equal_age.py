@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ from loadtest.profile import GpuProfile
 _ROOT = Path(__file__).resolve().parents[2]
 _SQUARE_MS = 1.64  # T4, 640x640, batch 1: YOLO12's authors
 _ENOUGH = 0.95  # of the inferences that are asked for
-_STEPS = (5, 10, 20, 30, 40, 60, 80, 100, 140, 200)
+_NAIVE_STEPS = (5, 10, 20, 30, 40, 60, 80, 100)
+_OUR_STEPS = (20, 40, 60, 80, 100, 140, 200)
 _NAIVE_CONFIG = """name: "naive"
 backend: "python"
 max_batch_size: 0
@@ -49,7 +51,7 @@ class Asked:
 
     fps: float = 5.0
     age_ms: float = 150.0
-    seconds: float = 8.0
+    seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,11 @@ def naive(clips: Sequence[Path], asked: Asked, progress: Callable[[str], None]) 
         code = Path(__file__).with_name("naive_engine.py").read_text(encoding="utf-8")
         (model / "1" / "model.py").write_text(code, encoding="utf-8")
         server = stack.enter_context(TritonServer(folder / "models", log=Path("out/opponents/naive-triton.log")))
-        return _climb("naive", lambda count: _naive_run(clips, count, server.grpc_url, asked), asked, progress)
+        run = partial(_naive_run, clips, server.grpc_url, asked)
+        return _climb("naive", _NAIVE_STEPS, run, asked, progress)
 
 
-def _naive_run(clips: Sequence[Path], count: int, url: str, asked: Asked) -> Run:
+def _naive_run(clips: Sequence[Path], url: str, asked: Asked, count: int) -> Run:
     paths = [str(path.resolve()) for path in islice(cycle(clips), count)]
     options = ["--url", url, "--fps", f"{asked.fps:g}", "--seconds", f"{asked.seconds:g}"]
     command = [sys.executable, "-m", "loadtest.opponents.naive_client", *options, *paths]
@@ -100,10 +103,11 @@ def ours(clips: Sequence[Path], profile: GpuProfile, asked: Asked, progress: Cal
         assemble_emulated(folder / "card", profile, [Tier.N])
         log = Path("out/opponents/our-triton.log")
         server = stack.enter_context(TritonServer(models_of(folder / "card"), log=log))
-        return _climb("ours", lambda count: _our_run(clips, count, server.grpc_url, asked), asked, progress)
+        run = partial(_our_run, clips, server.grpc_url, asked)
+        return _climb("ours", _OUR_STEPS, run, asked, progress)
 
 
-def _our_run(clips: Sequence[Path], count: int, url: str, asked: Asked) -> Run:
+def _our_run(clips: Sequence[Path], url: str, asked: Asked, count: int) -> Run:
     cameras = [
         {"id": f"cam{number:03d}", "source": str(clip), "loop": True, "max_fps": asked.fps}
         for number, clip in enumerate(islice(cycle(clips), count))
@@ -116,12 +120,12 @@ def _our_run(clips: Sequence[Path], count: int, url: str, asked: Asked) -> Run:
         "sinks": {"jsonl": None},
         "cameras": cameras,
     }
-    summary, per_s = asyncio.run(_watched(parse_settings(told, origin="opponents"), asked.seconds))
+    summary, per_s = asyncio.run(watched(parse_settings(told, origin="opponents"), asked.seconds))
     age = summary["result_age_ms"]
     return Run("ours", count, per_s, age["p50"], age["p95"], summary["errors"])
 
 
-async def _watched(settings: Settings, run_s: float) -> tuple[dict[str, Any], float]:
+async def watched(settings: Settings, run_s: float) -> tuple[dict[str, Any], float]:
     """The summary of a run, and its inferences per second once the cameras are there; ages are those of all of it."""
     async with Fleet(settings) as fleet:
         await asyncio.sleep(WARM_S)
@@ -131,10 +135,12 @@ async def _watched(settings: Settings, run_s: float) -> tuple[dict[str, Any], fl
         return summary.as_json(), round((summary.inferences - before) / (time.monotonic() - began_s), 1)
 
 
-def _climb(side: str, run: Callable[[int], Run], asked: Asked, progress: Callable[[str], None]) -> list[Run]:
+def _climb(
+    side: str, steps: Sequence[int], run: Callable[[int], Run], asked: Asked, progress: Callable[[str], None]
+) -> list[Run]:
     """The steps up to the first that does not hold, then one halfway back."""
     runs: list[Run] = []
-    for count in _STEPS:
+    for count in steps:
         progress(f"{side}: {count} cameras")
         runs.append(run(count))
         if not runs[-1].holds(asked):

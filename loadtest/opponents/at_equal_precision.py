@@ -22,9 +22,9 @@ from typing import Any
 
 from clients.config import parse_settings
 from clients.errors import FleetError
-from clients.fleet import run_fleet
 from clients.types import Tier
 from deploy.claim import scratch
+from loadtest.opponents.at_equal_age import watched
 from loadtest.recordings import WEIGHTS, Recording
 from loadtest.simulate import run
 from loadtest.simulation.card import TierTiming
@@ -66,11 +66,11 @@ def our_speed(clips: Sequence[Path], models: Path, seconds: float) -> dict[str, 
         "sinks": {"jsonl": None},
         "cameras": [{"id": clip.stem, "source": str(clip), "loop": True} for clip in clips],
     }
-    summary = asyncio.run(run_fleet(parse_settings(told, origin="opponents"), seconds)).as_json()
-    if not summary["inferences"]:
+    summary, per_s = asyncio.run(watched(parse_settings(told, origin="opponents"), seconds))
+    if not per_s:
         raise FleetError("the fleet inferred nothing")
     return {
-        "frames_per_s": summary["inferences_per_s"],
+        "frames_per_s": per_s,
         "age_ms": summary["result_age_ms"],
         "precision": summary["precision"],
         "mean_batch": summary["mean_batch"],

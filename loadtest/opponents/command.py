@@ -18,6 +18,7 @@ from loadtest.coded_clips import coded_clips
 from loadtest.fifty import CLIP_S
 from loadtest.opponents.at_equal_age import Asked, carried, naive, ours
 from loadtest.opponents.at_equal_precision import FORMS, cameras_at, curve, our_speed, ultralytics_speed
+from loadtest.opponents.naive_client import WARM_S
 from loadtest.page_head import head
 from loadtest.profile import sheet
 from loadtest.recordings import CAMERAS
@@ -39,7 +40,7 @@ def add_opponents(commands: Any) -> None:
     parser.add_argument(
         "--age", type=float, default=150.0, metavar="MS", help="95 %% are younger (default %(default)s)"
     )
-    parser.add_argument("--seconds", type=seconds, default=8.0, metavar="S", help="of each run (default %(default)s)")
+    parser.add_argument("--seconds", type=seconds, default=10.0, metavar="S", help="of each run (default %(default)s)")
     parser.add_argument("--gpu", default="t4", metavar="NAME", help="the emulated card (default %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"), metavar="DIR", help="default %(default)s")
     parser.set_defaults(command=opponents)
@@ -49,6 +50,8 @@ def opponents(options: argparse.Namespace) -> dict[str, Any]:
     """Run it. Raises FleetError and ValueError. A page is written when both parts have run."""
     from demo.progress import bars
 
+    if options.seconds <= WARM_S:
+        raise ValueError(f"--seconds must be more than the {WARM_S:g} s that do not count, got {options.seconds:g}")
     if not (options.fps > 0 and options.age > 0):
         raise ValueError(f"--fps and --age must be positive, got {options.fps:g} and {options.age:g}")
     sheet(options.gpu)
@@ -113,9 +116,19 @@ def beside_ultralytics(options: argparse.Namespace, progress: Progress) -> dict[
             for name, by_kept in carried_by.items()
             if name != "ours"
         },
+        "same_ap": {name: _same_ap(curves["ours"], points) for name, points in curves.items() if name != "ours"},
         "clips": [camera_name(job.index) for job in jobs],
         "kind": "speeds measured, AP in virtual time",
     }
+
+
+def _same_ap(ours_keeps: Mapping[int, float], theirs: Mapping[int, float]) -> list[dict[str, float]]:
+    """For each number of their cameras: the AP that they have then, and with how many ours has it."""
+    rows = []
+    for count, precision in theirs.items():
+        most = cameras_at(ours_keeps, precision)
+        rows.append({"cameras": count, "ap": precision, "ours": most, "ratio": round(most / count, 1)})
+    return rows
 
 
 def _ratio(ours_carries: float, other: float) -> float | None:
@@ -141,7 +154,7 @@ def _page(options: argparse.Namespace, told: Mapping[str, Any]) -> str:
     precision = f"ours {ultralytics['speeds']['ours']['precision']}, Ultralytics f32 (OpenVINO: its default)"
     packages = ("ultralytics", "torch", "onnxruntime", "openvino", "tritonclient", "opencv-python", "numpy")
     return text.format(
-        head=head(("measured", "emulated"), command, precision, packages),
+        head=head(("measured", "emulated"), [command], precision, packages),
         fps=f"{options.fps:g}",
         age=f"{options.age:g}",
         naive_cameras=beside["cameras"]["naive"],
@@ -150,6 +163,7 @@ def _page(options: argparse.Namespace, told: Mapping[str, Any]) -> str:
         runs=_run_table(beside["runs"]),
         live=_LIVE_CAMERAS,
         speeds=_speed_table(ultralytics),
+        same=_same_table(ultralytics["same_ap"]),
         curves=_curve_table(ultralytics["streaming_ap"]),
         best=f"{ultralytics['best_streaming_ap']:.1f}",
     )
@@ -180,6 +194,15 @@ def _speed_table(told: Mapping[str, Any]) -> str:
         ratios = [f"{ratio:g}" for ratio in told["ratio"].get(name, {}).values() if ratio is not None]
         times = f"{' / '.join(ratios)} times as many" if ratios else ""
         lines.append(f"| {name} | {speed['frames_per_s']:.1f} | {counts} | {times} |")
+    return "\n".join(lines)
+
+
+def _same_table(told: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    counts = [f"{row['cameras']:g}" for row in next(iter(told.values()))]
+    lines = ["| as many of ours as of | " + " | ".join(counts) + " cameras |", "|---|" + "---|" * len(counts)]
+    for name, rows in told.items():
+        cells = [f"{row['ours']:g} ({row['ratio']:g}x)" for row in rows]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

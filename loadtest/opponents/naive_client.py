@@ -25,7 +25,7 @@ from tritonclient import grpc as triton
 from tritonclient.utils import InferenceServerException
 
 SIDE_PX = 640
-WARM_S = 2.0  # of a run that does not count
+WARM_S = 4.0  # of a run that does not count
 
 
 @dataclass(slots=True)
