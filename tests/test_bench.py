@@ -118,4 +118,4 @@ def test_an_unknown_step_is_one_line(capsys: pytest.CaptureFixture[str]) -> None
     """With the steps that there are."""
     assert main(["bench", "--only", "warp"]) == 1
     told = capsys.readouterr().err.splitlines()[-1]
-    assert told.startswith("loadtest: there is no step 'warp'; there are planner, decode")
+    assert told.startswith("loadtest: there is no step 'warp'; there are planner, simulate")
