@@ -88,7 +88,7 @@ KNOBS = (
         16,
         lambda told, value: replace(told, window=int(value)),
         "Requests at the server at once. Larger means larger batches, less time per inference and a longer queue; the "
-        "governor lowers it by the time that requests wait.",
+        "governor lowers it by the time that requests wait. Flat where, as here, few requests meet.",
         "age_p95_ms",
     ),
     Knob(
@@ -97,7 +97,7 @@ KNOBS = (
         500,
         lambda told, value: replace(told, max_age_ms=value),
         "A frame older than this when its turn comes is not sent. It matters when the server is slow or away; below "
-        "the time that one inference takes nothing is ever inferred.",
+        "the time that one inference takes nothing is ever inferred. Flat where, as here, nothing waits.",
         "age_p95_ms",
     ),
     Knob(
@@ -105,7 +105,7 @@ KNOBS = (
         (0.0, 0.02, 0.1, 0.3, 1.0),
         0.02,
         lambda told, value: replace(told, audit=AuditRules(share=value)),
-        "Of the frames that the gate skips, inferred all the same to count what it misses. The price are inferences "
+        "Of the frames that the gate skips, inferred all the same to count what it misses. It costs inferences "
         "that are worth little; what you get is the miss rate with its interval.",
         "inferences",
     ),
