@@ -14,6 +14,7 @@ from clients.arguments import seconds
 from clients.errors import FleetError
 from loadtest.emulator.command import add_emulator
 from loadtest.fidelity import add_fidelity
+from loadtest.load.sweep import add_sweep
 from loadtest.plan import add_plan
 from loadtest.savings_command import add_savings
 from loadtest.server_profile import add_profile
@@ -153,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     wall.add_argument("--cycles", type=int, default=0, metavar="N", help="cameras added and removed (default 0)")
     wall.set_defaults(command=_wall)
     add_emulator(commands)
+    add_sweep(commands)
     add_simulate(commands)
     add_savings(commands)
     add_fidelity(commands)
