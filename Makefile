@@ -4,15 +4,16 @@ CAMERAS ?= 8
 SECONDS ?= 30
 PORT ?=
 FIFTY_SECONDS = $(if $(filter file,$(origin SECONDS)),60,$(SECONDS))
+SOAK_SECONDS = $(if $(filter file,$(origin SECONDS)),1800,$(SECONDS))
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 CODE := clients deploy export loadtest demo tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fifty emulator locust test check format triton pins audit bench-setup clean
+.PHONY: help setup demo fifty emulator locust reliability fuzz soak test check format triton pins audit bench-setup clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.clients .venv-triton/.server ## install what the demo and your own cameras need (no torch)
 
@@ -27,6 +28,15 @@ emulator: setup ## a Triton with an emulated T4 and its exporter, on ports 8000 
 
 locust: setup .venv/.test ## Locust's web interface, loading an emulated T4 as cameras would; HOST=host:8001 for a server of yours
 	@.venv/bin/locust -f loadtest/locustfile.py --web-host 127.0.0.1 $(if $(HOST),--host $(HOST))
+
+reliability: setup ## faults injected into a running fleet, one after the other; no camera may be lost
+	@.venv/bin/python -m loadtest reliability
+
+fuzz: setup .venv/.test ## ten thousand hostile requests against a running Triton
+	@.venv/bin/python -m loadtest fuzz
+
+soak: setup ## a fleet under load for a long time, memory and open files watched: SECONDS=1800
+	@.venv/bin/python -m loadtest soak --seconds $(SOAK_SECONDS)
 
 test: setup .venv/.test ## run all tests against a real Triton (installs torch, CPU build)
 	.venv/bin/python -m pytest

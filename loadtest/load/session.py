@@ -64,7 +64,7 @@ class Session:
         self._before: Reading | None = None
         self._last: Reading | None = None
         self._card = CardFigures()
-        self._numbers = 0
+        self._numbers = self._workers = 0
         self.running = False
         self._stopped_s: float | None = None
 
@@ -134,6 +134,7 @@ class Session:
             self.fail(str(error))
             return
         self.started_s, self._cpu_s = time.monotonic(), time.process_time()
+        self._workers = self.environment.runner.worker_count if self.is_master else 0
         self.running = True
         if not self.is_worker:
             gevent.spawn(self._sample)
@@ -236,8 +237,11 @@ class Session:
 
     def stopped(self) -> None:
         """The cameras have been told to stop; what they, or the workers, still count belongs to the test."""
-        if self._stopped_s is None:
-            self._stopped_s = time.monotonic()
+        if self._stopped_s is not None:
+            return
+        self._stopped_s = time.monotonic()
+        if self.is_master and self.running and (lost := self._workers - self.environment.runner.worker_count) > 0:
+            self.problems.append(f"{lost} of {self._workers} workers were lost")
 
     def end(self) -> None:
         """All has been counted, on a local or master process: judge the test. Does nothing when none runs."""
@@ -286,10 +290,7 @@ class Session:
 
     def _told_by_locust(self) -> list[str]:
         runner = self.environment.runner
-        told = [f"an exception in a camera: {one['msg']}" for one in runner.exceptions.values()]
-        if isinstance(runner, MasterRunner) and runner.clients.missing:
-            told.append(f"{len(runner.clients.missing)} workers were lost")
-        return told
+        return [f"an exception in a camera: {one['msg']}" for one in runner.exceptions.values()]
 
     def _write_report(self, path: Path, report: dict[str, Any]) -> None:
         try:
