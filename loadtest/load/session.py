@@ -60,7 +60,8 @@ class Session:
         self.problems: list[str] = []
         self.started_s, self._cpu_s = time.monotonic(), time.process_time()
         self.most_cameras = 0
-        self.held_cameras = self.broke_cameras = 0
+        self.held_cameras: set[int] = set()
+        self.broke_cameras: int | None = None
         self._before: Reading | None = None
         self._last: Reading | None = None
         self._card = CardFigures()
@@ -228,9 +229,10 @@ class Session:
         now_s = self.samples[-1].at_s
         step = [one for one in self.samples if now_s - window_s / 2 < one.at_s]
         if held(self.plan.wanted.objective, step):
-            self.held_cameras = max(self.held_cameras, min(one.cameras for one in step))
+            self.held_cameras.add(min(one.cameras for one in step))
             return False
         self.broke_cameras = max(one.cameras for one in step)
+        self.held_cameras = {cameras for cameras in self.held_cameras if cameras < self.broke_cameras}
         return True
 
     # --- after a test
@@ -278,8 +280,8 @@ class Session:
             card=self._card,
             samples=self.samples,
             problems=[*self.problems, *self._told_by_locust()],
-            held_cameras=self.held_cameras or None,
-            broke_cameras=self.broke_cameras or None,
+            held_cameras=max(self.held_cameras, default=None),
+            broke_cameras=self.broke_cameras,
             client_cpu_s=None if self.is_master else time.process_time() - self._cpu_s,  # cameras are elsewhere
         )
 
