@@ -168,10 +168,17 @@ def test_a_test_in_the_browser(emulator: dict[str, Any], tmp_path: Path) -> None
         assert seen["fps"] == 20
         assert seen["planned_capacity_per_s"] == pytest.approx(373, abs=1)
         fetched("/stop", {})
+        assert json.loads(fetched("/swarm", form | {"path": "jpeg", "tier_mix": "n"}))["success"]
+        read_until(process, SPAWNED)
+        while (seen := json.loads(fetched("/fleet"))).get("path") != "jpeg" or not seen["frames"]["good"]:
+            pass
+        fetched("/stop", {})
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
-    assert json.loads(out.splitlines()[-1])["passed"]
+    report = json.loads(out.splitlines()[-1])
+    assert report["passed"]
+    assert (report["path"], report["failures"]) == ("jpeg", {})
 
 
 def fetched(path: str, form: dict[str, Any] | None = None) -> str:

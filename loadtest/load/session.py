@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
 from clients.errors import FleetError
-from clients.types import Canvas, Tier
+from clients.types import Tier
 from loadtest.load.payloads import city_pictures, requests_of
 from loadtest.load.report import write_report
 from loadtest.load.server import Embedded, Target, address_of, metrics_urls, target_of
@@ -47,7 +48,6 @@ class Session:
         self.target: Target | None = None
         self._embedded: Embedded | None = None
         self._pictures: Any = None
-        self._requests: dict[int, list[bytes]] = {}
         self._ending = RLock()
         self._begin()
 
@@ -65,6 +65,7 @@ class Session:
         self._before: Reading | None = None
         self._last: Reading | None = None
         self._card = CardFigures()
+        self._requests: dict[int, list[bytes]] = {}  # the path and the tiers may be others than before
         self._numbers = self._workers = 0
         self.running = False
         self._stopped_s: float | None = None
@@ -111,7 +112,8 @@ class Session:
         target = self.target
         assert target is not None
         cameras = self.options.num_users or 1
-        self.plan = plan(wanted, cameras, target.profile, target.scale, emulated=target.emulated)
+        planned = plan(wanted, cameras, target.profile, target.scale, emulated=target.emulated)
+        self.plan = replace(planned, canvas=target.canvas)
         vars(self.options).update(self.plan.as_options())
         capacity = self.plan.capacity_per_s
         share = "" if capacity is None else f", {self.plan.fps * cameras / capacity:.0%} of {capacity:.0f}/s"
@@ -119,6 +121,7 @@ class Session:
 
     def begin(self) -> None:
         """A test starts, in every process; requests are made before any camera is there."""
+        self.end()  # of a test before, which may be waiting for its workers' last counts
         self._begin()
         try:
             if self.is_worker:
@@ -174,9 +177,8 @@ class Session:
         """What the camera sends in turn."""
         if number not in self._requests:
             assert self.plan is not None
-            canvas = self.target.canvas if self.target else Canvas()
-            path, tier = self.plan.wanted.path, self.tier_of(number)
-            self._requests[number] = requests_of(number, tier, path, self._pictures, canvas)
+            path, canvas = self.plan.wanted.path, self.plan.canvas
+            self._requests[number] = requests_of(number, self.tier_of(number), path, self._pictures, canvas)
         return self._requests[number]
 
     # --- during a test
