@@ -18,6 +18,7 @@ from clients.statistics import Histogram
 from loadtest import __main__ as loadtest
 from loadtest.load.report import html, write_report
 from loadtest.load.server_metrics import CardFigures, MetricsUnreachable, Reading, read_metrics
+from loadtest.load.sweep import RUNS
 from loadtest.load.tally import CROSS_TALK, Fate, Tally, jain
 from loadtest.load.verdict import Sample, Seen, held, judged, steady, windows
 from loadtest.load.wanted import Objective, Plan, Wanted
@@ -233,7 +234,10 @@ def test_a_sweep_goes_on_and_writes_its_page(tmp_path: Path, capsys: pytest.Capt
     report = judged(seen(tally(90), samples=samples([10] * 10))) | {"load": 0.8, "exit_code": 0}
     kept = tmp_path / "kept"
     kept.mkdir()
-    (kept / "80-percent.json").write_text(json.dumps(report))
+    by_name = {run.name: run for run in RUNS}
+    for name, file, length_s in (("80 %", "80-percent", 40), ("saturated", "saturated", 30)):  # the second is stale
+        kept_report = report | {"arguments": by_name[name].arguments(length_s)}
+        (kept / f"{file}.json").write_text(json.dumps(kept_report))
     places = ["--kept", str(kept), "--out", str(tmp_path)]
     assert loadtest.main(["sweep", "--only", "80 %", *places]) == 0
     told = json.loads(capsys.readouterr().out)

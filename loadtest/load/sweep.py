@@ -101,27 +101,42 @@ def sweep(options: argparse.Namespace) -> dict[str, Any]:
             raise FleetError(f"there is no run {name!r}; there are {', '.join(names)}")
     found: dict[str, dict[str, Any]] = {}
     for run in RUNS:
-        path = options.kept / f"{run.name.replace(' ', '-').replace(',', '').replace('%', 'percent')}.json"
         wanted = not options.only or run.name in options.only
-        if wanted and (options.again or not path.is_file()):
-            _write(path, json.dumps(_run(run, options.seconds)) + "\n")
-        if path.is_file():
-            found[run.name] = json.loads(path.read_text(encoding="utf-8"))
+        path, arguments = _kept(options.kept, run), run.arguments(options.seconds)
+        report = _read(path, arguments)
+        if wanted and (options.again or report is None):
+            report = _run(run, arguments)
+            _write(path, json.dumps(report) + "\n")
+        if report is not None:
+            found[run.name] = report
     rows = {name: _row(report) for name, report in found.items()}
     _write(options.out / "locust.md", page(rows, options.seconds))
     return {"runs": rows}
 
 
-def _run(run: Run, run_s: float) -> dict[str, Any]:
+def _kept(folder: Path, run: Run) -> Path:
+    return folder / f"{run.name.replace(' ', '-').replace(',', '').replace('%', 'percent')}.json"
+
+
+def _read(path: Path, arguments: list[str]) -> dict[str, Any] | None:
+    """What a run with these very arguments has shown; None where there is none."""
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return report if report.get("arguments") == arguments else None
+
+
+def _run(run: Run, arguments: list[str]) -> dict[str, Any]:
     """The report, with what was asked for beside it. Raises FleetError: there is none."""
-    command = [str(Path(sys.executable).with_name("locust")), *run.arguments(run_s)]
+    command = [str(Path(sys.executable).with_name("locust")), *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     if not lines:
         told = [line for line in done.stderr.splitlines() if line.startswith("locust: ")]
         raise FleetError(f"{run.name}: {(told or ['Locust said nothing'])[-1]}")
     report: dict[str, Any] = json.loads(lines[-1])
-    return report | {"load": run.load, "exit_code": done.returncode}
+    return report | {"load": run.load, "exit_code": done.returncode, "arguments": arguments}
 
 
 def _row(report: Mapping[str, Any]) -> dict[str, Any]:
