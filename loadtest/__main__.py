@@ -17,6 +17,7 @@ from loadtest.emulator.command import add_emulator
 from loadtest.event_delay import add_events
 from loadtest.fidelity import add_fidelity
 from loadtest.harm_command import add_harm
+from loadtest.load.sweep import add_sweep
 from loadtest.opponents.command import add_opponents
 from loadtest.plan import add_plan
 from loadtest.savings_command import add_savings
@@ -159,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     wall.set_defaults(command=_wall)
     add_events(commands)
     add_emulator(commands)
+    add_sweep(commands)
     add_harm(commands)
     add_simulate(commands)
     add_savings(commands)
