@@ -4,15 +4,16 @@ CAMERAS ?= 8
 SECONDS ?= 30
 PORT ?=
 FIFTY_SECONDS = $(if $(filter file,$(origin SECONDS)),60,$(SECONDS))
+SOAK_SECONDS = $(if $(filter file,$(origin SECONDS)),1800,$(SECONDS))
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 CODE := clients deploy export loadtest demo tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fifty test check format triton bench-setup clean
+.PHONY: help setup demo fifty emulator locust reliability fuzz soak test check format triton pins audit bench-setup clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.clients .venv-triton/.server ## install what the demo and your own cameras need (no torch)
 
@@ -21,6 +22,21 @@ demo: setup ## render cameras, run them through a real Triton, live wall: CAMERA
 
 fifty: setup ## fifty H.264 cameras against a real Triton whose engines only wait: SECONDS=60
 	@.venv/bin/python -m loadtest fifty --seconds $(FIFTY_SECONDS)
+
+emulator: setup ## a Triton with an emulated T4 and its exporter, on ports 8000 to 8002 and 9401, until Ctrl-C
+	@.venv/bin/python -m loadtest emulator
+
+locust: setup .venv/.test ## Locust's web interface, loading an emulated T4 as cameras would; HOST=host:8001 for a server of yours
+	@.venv/bin/locust -f loadtest/locustfile.py --web-host 127.0.0.1 $(if $(HOST),--host $(HOST))
+
+reliability: setup ## faults injected into a running fleet, one after the other; no camera may be lost
+	@.venv/bin/python -m loadtest reliability
+
+fuzz: setup .venv/.test ## ten thousand hostile requests against a running Triton
+	@.venv/bin/python -m loadtest fuzz
+
+soak: setup ## a fleet under load for a long time, memory and open files watched: SECONDS=1800
+	@.venv/bin/python -m loadtest soak --seconds $(SOAK_SECONDS)
 
 test: setup .venv/.test ## run all tests against a real Triton (installs torch, CPU build)
 	.venv/bin/python -m pytest
@@ -38,6 +54,14 @@ format: .venv/.test ## rewrite the code as `make check` wants it
 triton: setup ## run the demo's Triton alone, on ports 8000 to 8002, until Ctrl-C
 	.venv/bin/python -m deploy.triton --config config.demo.yaml
 
+pins: .venv/.test ## pin anew what the images install, after a change of pyproject.toml's groups
+	.venv/bin/python -m deploy.pins
+
+audit: .venv/.test ## known weaknesses of what the images install (asks PyPI), and whether the pins can still be had
+	.venv/bin/python -m deploy.pins --check
+	.venv/bin/pip-audit --strict --no-deps --disable-pip --requirement deploy/constraints.txt
+	.venv/bin/pip-audit --strict --no-deps --disable-pip --requirement deploy/constraints-server.txt
+
 bench-setup: .venv-bench/.done .venv-bench-older/.done ## install the trackers that `python -m demo tracking` compares with
 
 clean: ## remove environments, clips and results
@@ -53,7 +77,7 @@ clean: ## remove environments, clips and results
 
 .venv/.test: .venv/.clients
 	@echo "installing the packages for export, tests and checks into .venv" >&2
-	@.venv/bin/python $(PIP_INSTALL) --group clients --group export --group test --group lint
+	@.venv/bin/python $(PIP_INSTALL) --group clients --group export --group load --group test --group lint
 	@touch $@
 
 .venv-triton/.server: pyproject.toml

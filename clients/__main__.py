@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import logging
 import sys
 from pathlib import Path
 
-from clients.arguments import seconds
+from clients.arguments import add_config, seconds
 from clients.check import look_at
 from clients.config import load_settings
 from clients.errors import ConfigError, FleetError
 from clients.fleet import run_fleet
+from clients.logs import about, write_logs
 from clients.nvdec import nvdec_plan
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
@@ -23,7 +25,7 @@ log = logging.getLogger("clients")
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 done, 1 the run could not go on or inferred nothing, 2 the configuration or a file is unusable."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr, force=True)
+    write_logs("text")  # until the configuration is known
     try:
         return int(options.command(options))
     except ConfigError as error:
@@ -39,9 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    summary = asyncio.run(
-        run_fleet(load_settings(options.config), options.duration, file=options.config, watch=not options.no_watch)
-    )
+    load = functools.partial(load_settings, overrides=options.overrides)
+    settings = load(options.config)
+    write_logs(settings.monitoring.log_format)
+    running = run_fleet(settings, options.duration, file=options.config, watch=not options.no_watch, load=load)
+    summary = asyncio.run(running)
     line = json.dumps(summary.as_json())
     if options.summary is not None:
         try:
@@ -56,12 +60,15 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    settings = load_settings(options.config)
+    settings = load_settings(options.config, options.overrides)
+    write_logs(settings.monitoring.log_format)
     streams = settings.streams()
     cameras = look_at(streams, nvdec_plan(settings), settings.canvas)
     problems = [stream_id for stream_id, seen in cameras.items() if seen.problem is not None]
     for stream_id, seen in cameras.items():
-        log.log(logging.ERROR if seen.problem else logging.INFO, "camera %s: %s", stream_id, seen.problem or seen)
+        told = about("camera_checked", camera=stream_id)
+        level = logging.ERROR if seen.problem else logging.INFO
+        log.log(level, "camera %s: %s", stream_id, seen.problem or seen, extra=told)
     found = {"cameras": len(streams), "unreachable": problems, "tiers": settings.tiers}
     per_camera = {stream_id: seen.as_json() for stream_id, seen in cameras.items()}
     print(json.dumps({"config": str(options.config), "valid": True, **found, "per_camera": per_camera}))
@@ -81,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="check a configuration and whether its cameras can be reached")
     check.set_defaults(command=_check)
     for command in (run, check):
-        command.add_argument("--config", type=Path, required=True, metavar="FILE", help="the configuration, YAML")
+        add_config(command)
     return parser
 
 

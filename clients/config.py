@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -21,7 +21,10 @@ from pydantic import (
 )
 
 from clients.errors import ConfigError
+from clients.logs import LogFormat
+from clients.overrides import with_overrides
 from clients.section import Section as _Section
+from clients.sinks.keys import MqttKeys, WebhookKeys
 from clients.sources.address import address_of
 from clients.sources.tls import problem_of
 from clients.types import Canvas, DecodeOn, LiveOptions, StreamSpec, Thresholds, Tier, TlsOptions, parse_tier
@@ -89,13 +92,10 @@ class Optimization(_Section):
     similarity_threshold: float = Field(0.95, gt=0, le=1, description="A frame at least this similar is skipped.")
     max_skip_s: float = Field(0.8, gt=0, le=10, description="A camera is inferred at least this often, similar or not.")
     switching: Literal["budget", "article", "fixed"] = Field(
-        "fixed", description="Who chooses n, m or x: the configuration, or where a GPU-millisecond buys most, or edges."
+        "budget", description="Who chooses n, m or x: where a GPU-millisecond buys most, edges, or the configuration."
     )
     governor: Literal["ours", "article", "off"] = Field(
         "ours", description="What holds the load: the age of results, or the article's rule, or nothing."
-    )
-    quality_share: float = Field(
-        0.3, ge=0, lt=1, description="Of the budget, kept for better tiers before more inferences."
     )
     audit_share: float = Field(
         0.02, ge=0, le=1, description="Of the skipped frames, inferred when there is room, to count what was missed."
@@ -143,6 +143,7 @@ class Monitoring(_Section):
         None, ge=1, le=65535, description="Port of /metrics for Prometheus; empty is none."
     )
     metrics_host: str = Field("127.0.0.1", description="Address that /metrics listens on.")
+    log_format: LogFormat = Field("text", description="Log lines as text, or one JSON object each.")
 
 
 class Triton(_Section):
@@ -159,6 +160,11 @@ class Triton(_Section):
     timeout_ms: float = Field(2000, gt=0, description="A request without an answer after this is given up.")
     ready_timeout_s: float = Field(60, gt=0, description="How long the server may take to become ready.")
     log: Path | None = Field(None, description="File for the embedded server's log; empty is out/triton.log.")
+    admin_key_env: str | None = Field(
+        None, description="Secret with the key of a running Triton's restricted protocols, by name; empty is none."
+    )
+    tls: bool = Field(False, description="Speak TLS with a running Triton, and verify its certificate.")
+    tls_ca: Path | None = Field(None, description="PEM file of those who vouch for Triton; empty is gRPC's own list.")
 
     @field_validator("url")
     @classmethod
@@ -199,6 +205,8 @@ class Sinks(_Section):
     events: Path | None = Field(None, description="One JSON line per event of a zone or line, added to the file.")
     rotate_mb: float = Field(100, gt=0, le=1e6, description="A file of lines is put aside when it is this large.")
     rotate_keep: int = Field(5, ge=0, le=1000, description="So many files of each that was put aside are kept.")
+    webhook: WebhookKeys = Field(WebhookKeys(), description="Every event as an HTTP POST.")
+    mqtt: MqttKeys = Field(MqttKeys(), description="Every event as an MQTT message.")
     emit: Emit = Field("inferred", description="Results of inferred frames only, or of all frames, predicted between.")
     mosaic_video: Path | None = Field(None, description="All cameras in one H.264 picture, with boxes.")
     mosaic_image: Path | None = Field(None, description="The mosaic's last picture as PNG.")
@@ -316,8 +324,8 @@ class Settings(_Section):
         return LiveOptions(camera.transport, camera.open_timeout_s, camera.read_timeout_s, tls, sources.max_fps)
 
 
-def load_settings(path: Path) -> Settings:
-    """Read and check a configuration file.
+def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
+    """Read and check a configuration file; `overrides` (`section.key=value`) go before what it says.
 
     Raises ConfigError with one line per complaint: file missing, not YAML, unknown key (its nearest neighbour is
     named), wrong type, value out of range.
@@ -334,7 +342,7 @@ def load_settings(path: Path) -> Settings:
         raise ConfigError(f"{path}: not valid YAML: {_one_line(error)}") from error
     if content is not None and not isinstance(content, dict):
         raise ConfigError(f"{path}: expected sections such as `cameras:` at the top, got a {type(content).__name__}")
-    return parse_settings(content or {}, origin=str(path))
+    return parse_settings(with_overrides(content or {}, overrides), origin=str(path))
 
 
 def parse_settings(content: dict[str, Any], *, origin: str) -> Settings:
@@ -367,6 +375,7 @@ def parse_layout(stream_id: str, content: Mapping[str, Any]) -> Layout:
         raise ConfigError("\n".join(_complaint(detail) for detail in details)) from None
 
 
+_SECRET = {"source", "webhook", "mqtt"}  # what is written there may hold a password
 _MERGE = "tag:yaml.org,2002:merge"  # `<<: *defaults`: what it brings may be overridden
 
 
@@ -410,7 +419,7 @@ def _complaint(detail: Any) -> str:
         return f"{where}: is required and missing"
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    if ", got " in message or path[-1:] == ("source",):  # a source may hold a password
+    if ", got " in message or _SECRET & set(path):
         return f"{where}: {message}"
     return f"{where}: {message}, got {detail['input']!r}"
 

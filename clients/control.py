@@ -1,16 +1,15 @@
 """The budget at work: what answers show goes in; each camera's tier and rate, and the fleet's window, come out. Pure.
 
-At each look the governor says what may be spent (governor.py). Of what the card gives at best, a share is kept for
-better tiers; the rest is divided into inferences, by what each camera would lose without them (pacing.py). What is left
-of the budget then buys better tiers where that is worth most (router.py). So a budget that shrinks takes the better
-tiers first, and rates only when that was not enough. It opens nothing and sends nothing: the live pipeline and the
-simulator both obey it.
+At each look the governor says what may be spent (governor.py). The router chooses each camera's tier for that budget,
+knowing that a dearer tier means fewer inferences (router.py). At these tiers the budget is then divided into
+inferences, by what each camera would lose without them (pacing.py). It opens nothing and sends nothing: the live
+pipeline and the simulator both obey it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,24 +90,15 @@ class Control:
         costs: Sequence[TierCost],
         *,
         full_ms_per_s: float,
-        quality_share: float = 0.3,
         by_need: bool = True,
     ) -> None:
-        """`costs`: the served tiers; `full_ms_per_s`: the budget at best.
-
-        Of that, `quality_share` 0..1 is kept for better tiers where there are any, and rates are planned at the
-        smallest; with 0 they are planned at the tiers that the cameras have.
-
-        Raises ValueError without costs.
-        """
+        """`costs`: the served tiers; `full_ms_per_s`: the budget at best. Raises ValueError without costs."""
         if not costs:
             raise ValueError("expected the costs of at least one served tier, got none")
         self._router = router
         self._governor = governor
         self._ms = {one.tier: one.ms for one in costs}
         self._full_ms_per_s = full_ms_per_s
-        self._plans_smallest = quality_share > 0 and len(costs) > 1
-        self._most_on_rates = full_ms_per_s * (1 - (quality_share if len(costs) > 1 else 0.0))
         self._by_need = by_need
         self._cameras: dict[str, _Camera] = {}
         self._work_ms = 0.0
@@ -175,32 +165,28 @@ class Control:
         orders = self._governor.look(self._load(reading, in_flight, elapsed_s), now_ns)
         self._work_ms, self._ages = 0.0, Histogram()
         budget_ms_per_s = orders.budget_ms_per_s / self._slowness
-        chosen = self._paces(orders.rate_scale, budget_ms_per_s)
-        rates = {name: pace * self._cameras[name].passes for name, pace in chosen.items()}
-        for name, pace in chosen.items():
-            self._cameras[name].pace_fps = pace
-        tiers = self._router.assign(rates, budget_ms_per_s, now_ns)
+        wanted = {name: self._pace(one, orders.rate_scale) for name, one in self._cameras.items()}
+        tiers = self._router.assign(wanted, budget_ms_per_s, now_ns)
+        smallest = min(self._ms.values())
         for name, tier in tiers.items():
             self._cameras[name].tier = tier
+            wanted[name] = replace(wanted[name], cost=self._ms[tier] / smallest)
+        chosen = paces(wanted, budget_ms_per_s / smallest)
+        for name, pace in chosen.items():
+            self._cameras[name].pace_fps = pace
         return Decision(orders, self._slowness, tiers, chosen)
 
     def _follow_engines(self, reading: Reading, elapsed_s: float) -> None:
         """Costs come from a data sheet; what is served here may be slower or quicker, all tiers alike."""
-        if reading.engine_ms is None or self._work_ms * self._slowness < _LEAST_BUSY * elapsed_s * 1000:
+        if not self._work_ms or reading.engine_ms is None or reading.engine_ms < _LEAST_BUSY * elapsed_s * 1000:
             return
         self._slowness += _MEMORY * (max(_LEAST_SLOWNESS, reading.engine_ms / self._work_ms) - self._slowness)
-
-    def _paces(self, rate_scale: float, budget_ms_per_s: float) -> dict[str, float]:
-        most = self._most_on_rates / self._slowness
-        per_s = min(budget_ms_per_s, most) / min(self._ms.values())
-        return paces({name: self._pace(one, rate_scale) for name, one in self._cameras.items()}, per_s)
 
     def _pace(self, camera: _Camera, rate_scale: float) -> Pace:
         member = camera.member
         most_fps = max(member.least_fps, member.most_fps * rate_scale)
         wrong_per_s = camera.need.wrong_per_s if self._by_need else 1.0
-        cost = 1.0 if self._plans_smallest else self._ms[camera.tier] / min(self._ms.values())
-        return Pace(member.least_fps, most_fps, member.weight, wrong_per_s, camera.passes, cost)
+        return Pace(member.least_fps, most_fps, member.weight, wrong_per_s, camera.passes)
 
     def _load(self, reading: Reading, in_flight: int, elapsed_s: float) -> Load:
         least_fps = sum(camera.member.least_fps for camera in self._cameras.values())

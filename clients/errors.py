@@ -15,6 +15,7 @@ FleetError
 │   ├── ServerUnavailable   nobody answers at the server's address
 │   ├── RequestTimeout      no answer within the request's time; its slot stays quarantined
 │   ├── RequestRejected     the server's queue policy refused the request
+│   ├── AccessRefused       the server asks for a key that was not given, or is another one
 │   └── ModelError          the server answered with an error, or with something that is not the contract
 └── SinkError               a result cannot be written
 """
@@ -78,6 +79,10 @@ class RequestTimeout(InferenceError):
 
 class RequestRejected(InferenceError):
     """The server's queue policy refused the request."""
+
+
+class AccessRefused(InferenceError):
+    """The server restricts what was asked to those who have its key."""
 
 
 class ModelError(InferenceError):

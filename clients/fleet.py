@@ -14,7 +14,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from clients.admission import Admission
 from clients.audit import AuditRules
-from clients.config import Settings, TransportName, parse_camera
+from clients.config import Settings, TransportName, load_settings, parse_camera
 from clients.control import Control, Decision
 from clients.dashboard.live import show
 from clients.errors import FleetStopped, NoRoom, StreamExists, TooManyStreams, UnknownStream
@@ -31,6 +31,7 @@ from clients.fallback import Fallback, resolve_tier
 from clients.inference.choose import open_transport
 from clients.inference.server import EngineCounts, TritonLink
 from clients.lane import Lane, gate_rules
+from clients.logs import about
 from clients.metrics import FleetCollector, served_metrics
 from clients.nvdec import nvdec_plan
 from clients.pipeline import Pipeline, member_of
@@ -144,7 +145,8 @@ class Fleet:
         if not verdict.accepted:
             raise NoRoom(f"camera {spec.stream_id}: {verdict.reason}")
         if verdict.reason:
-            log.warning("camera %s: %s; all cameras get fewer inferences", spec.stream_id, verdict.reason)
+            told = about("rates_reduced", camera=spec.stream_id)
+            log.warning("camera %s: %s; all cameras get fewer inferences", spec.stream_id, verdict.reason, extra=told)
 
     async def remove_stream(self, stream_id: str) -> CameraReport:
         """Take a camera out and return its numbers: its answer in flight is still taken, its thread ends.
@@ -261,7 +263,12 @@ class Fleet:
     def collector(self) -> FleetCollector:
         """The metrics, to be registered with Prometheus."""
         running = self._known()
-        return FleetCollector(running.pipeline, lambda: self._dropped(running.sinks))
+        return FleetCollector(
+            running.pipeline,
+            lambda: self._dropped(running.sinks),
+            age_objective_ms=self.settings.monitoring.age_objective_ms,
+            tiers=self.settings.tiers,
+        )
 
     def stop(self) -> None:
         """No new turns from now on; leaving the context waits for the rest."""
@@ -280,8 +287,9 @@ class Fleet:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         settings = self.settings
-        url = await stack.enter_async_context(server_of(settings))
-        link = await stack.enter_async_context(TritonLink(url, request_timeout_s=settings.triton.timeout_ms / 1000))
+        url, access = await stack.enter_async_context(server_of(settings))
+        timeout_s = settings.triton.timeout_ms / 1000
+        link = await stack.enter_async_context(TritonLink(url, request_timeout_s=timeout_s, access=access))
         await wait_ready(link, settings.triton.ready_timeout_s)
         served = await served_by(link, settings)
         workers = stack.enter_context(ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1), "scale"))
@@ -309,7 +317,7 @@ class Fleet:
             self._enter(pipeline, self._lane(spec, served))
         before = await engine_counts(link)
         stack.push_async_callback(self._measured, link)
-        stack.enter_context(served_metrics(settings.monitoring, pipeline, lambda: self._dropped(sinks)))
+        stack.enter_context(served_metrics(settings.monitoring, pipeline, lambda: self._dropped(sinks), settings.tiers))
         task = asyncio.create_task(pipeline.run(), name="pipeline")
         stack.push_async_callback(_quiet, pipeline, task)
         task.add_done_callback(lambda _: self._all_over())
@@ -350,7 +358,8 @@ class Fleet:
         settings = self.settings
         tier = resolve_tier(spec.tier, served.tiers, settings.model.fallback)
         if spec.tier not in (tier, *settings.tiers):  # what the configuration names has been said
-            log.warning("camera %s: %s is not served; it uses %s", spec.stream_id, spec.tier, tier)
+            told = about("tier_missing", camera=spec.stream_id, tier=spec.tier)
+            log.warning("camera %s: %s is not served; it uses %s", spec.stream_id, spec.tier, tier, extra=told)
         audit = AuditRules(share=settings.optimization.audit_share)
         emit, canvas = settings.sinks.emit, settings.canvas
         rules = gate_rules(settings, spec)
@@ -398,13 +407,19 @@ async def _quiet(pipeline: Pipeline, task: asyncio.Task[None]) -> None:
 
 
 async def run_fleet(
-    settings: Settings, duration_s: float | None = None, *, file: Path | None = None, watch: bool = True
+    settings: Settings,
+    duration_s: float | None = None,
+    *,
+    file: Path | None = None,
+    watch: bool = True,
+    load: Callable[[Path], Settings] = load_settings,
 ) -> Summary:
     """Run the configured cameras until they end, the time is over or the process is told to stop.
 
     SIGINT and SIGTERM end the run in order; before the cameras run they cancel it, after that they are ignored. With
-    `file`, SIGHUP applies its cameras, and so does a change of it while `watch` is set. With `web.enabled` the REST API
-    and the wall are served, cameras may be none to begin with, and the run does not end with the last of them.
+    `file`, SIGHUP applies its cameras, as `load` reads them, and so does a change of it while `watch` is set. With
+    `web.enabled` the REST API and the wall are served, cameras may be none to begin with, and the run does not end with
+    the last of them.
     Raises ConfigError, SinkError, ServerUnavailable, and the launcher's errors when the embedded Triton cannot start.
     """
     settings.streams(may_be_empty=settings.web.enabled)
@@ -415,7 +430,7 @@ async def run_fleet(
             signals.on_stop = fleet.stop
             beside = {"the display": asyncio.create_task(show(fleet.reports, settings.monitoring))}
             if file is not None:
-                following = follow(file, roster, settings, signals.hangup, watch=watch)
+                following = follow(file, roster, settings, signals.hangup, watch=watch, load=load)
                 beside["the watch of the configuration"] = asyncio.create_task(following)
             try:
                 await fleet.finished(duration_s, stays=settings.web.enabled)

@@ -54,6 +54,7 @@ class Lane:
         if spec.decode == "cuda" and nvdec.problem is not None:
             raise ConfigError(f"camera {spec.stream_id}: decode: cuda is asked for, but {nvdec.problem}")
         self.spec = spec
+        self.least_fps = min(spec.max_fps, 1 / rules.max_skip_s)  # inferences that it is to get however still it is
         self.tier = tier
         self.wanted = self.asked = spec.tier  # asked: what was wanted when the last turn was granted
         self._is_replaced = tier is not spec.tier

@@ -1,8 +1,9 @@
 """What Prometheus sees of the fleet: every metric's name, labels and meaning stand in this file.
 
 Values are read when somebody asks, so metrics cost the cameras nothing. The label `camera` takes as many values as
-there are cameras, which `system.max_streams` bounds; all other labels are enumerations. Mean batch, queue times and
-GPU figures are Triton's own metrics (`nv_inference_*`, `nv_gpu_*`) and are not repeated here.
+there are cameras, which `system.max_streams` bounds; all other labels are enumerations. Mean batch and queue times are
+Triton's own metrics (`nv_inference_*`) and are not repeated here. Of the card, what the governor reads of it is told,
+because Triton knows neither its clocks nor its decoders. `process_*` are prometheus_client's own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -19,22 +20,32 @@ from prometheus_client.registry import Collector
 from clients.config import Monitoring
 from clients.errors import ConfigError
 from clients.governor import REASONS
+from clients.gpu import GpuReading
 from clients.pipeline import Pipeline
 from clients.sources.connection import CameraState
 from clients.sources.decoder import Skip
 from clients.statistics import CameraReport, Histogram
-from clients.types import Verdict
+from clients.types import Tier, Verdict
 
 BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 log = logging.getLogger(__name__)
 
 
 class FleetCollector(Collector):
-    """Reads a running pipeline. `dropped` tells the results that each sink could not take."""
+    """Reads a running pipeline. `dropped` tells the results that each sink could not take, `tiers` the configured."""
 
-    def __init__(self, pipeline: Pipeline, dropped: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        dropped: Callable[[], Mapping[str, int]],
+        *,
+        age_objective_ms: float,
+        tiers: Sequence[Tier] = (),
+    ) -> None:
         self._pipeline = pipeline
         self._dropped = dropped
+        self._age_objective_ms = age_objective_ms
+        self._tiers = tiers
 
     def collect(self) -> Iterator[Metric]:
         """Everything at this moment."""
@@ -42,9 +53,11 @@ class FleetCollector(Collector):
         yield from _frames(reports)
         yield from _connections(reports)
         yield self._ages(reports)
+        yield from self._objectives()
         yield from _audits(reports)
         yield from self._budget()
         yield from self._turns()
+        yield from _card(self._pipeline.gpu)
 
     def _ages(self, reports: Sequence[CameraReport]) -> Metric:
         text = "Age of a result: from the arrival of the frame's packet to the answer."
@@ -52,6 +65,20 @@ class FleetCollector(Collector):
         for report in reports:
             _add(ages, [report.stream_id], report.ages)
         return ages
+
+    def _objectives(self) -> Iterator[Metric]:
+        """What is promised, so that an alert needs no number of its own."""
+        objective = "Age that 95 % of the results are to keep: monitoring.age_objective_ms."
+        yield GaugeMetricFamily("y12_age_objective_seconds", objective, value=self._age_objective_ms / 1000)
+        text = "Inferences per second that the camera is to get however still its picture is."
+        least = GaugeMetricFamily("y12_least_rate", text, labels=["camera"])
+        for stream_id, lane in self._pipeline.lanes.items():
+            least.add_metric([stream_id], lane.least_fps)
+        yield least
+        served = GaugeMetricFamily("y12_tier_served", "1 where the server has the configured tier.", labels=["tier"])
+        for tier in self._tiers:
+            served.add_metric([tier.value], int(tier in self._pipeline.shares.tiers))
+        yield served
 
     def _budget(self) -> Iterator[Metric]:
         """Nothing before the first decision, or without a governor."""
@@ -113,15 +140,22 @@ class FleetCollector(Collector):
 
 @contextmanager
 def served_metrics(
-    monitoring: Monitoring, pipeline: Pipeline, dropped: Callable[[], Mapping[str, int]]
+    monitoring: Monitoring,
+    pipeline: Pipeline,
+    dropped: Callable[[], Mapping[str, int]],
+    tiers: Sequence[Tier] = (),
 ) -> Iterator[None]:
-    """Serve `/metrics` while open, where a port is configured. Raises ConfigError when it cannot be had."""
+    """Serve `/metrics` while open, where a port is configured. Raises ConfigError when it cannot be had.
+
+    `tiers` are the configured ones, served or not.
+    """
     port, host = monitoring.metrics_port, monitoring.metrics_host
     if port is None:
         yield
         return
     registry = CollectorRegistry()
-    registry.register(FleetCollector(pipeline, dropped))
+    registry.register(FleetCollector(pipeline, dropped, age_objective_ms=monitoring.age_objective_ms, tiers=tiers))
+    ProcessCollector(registry=registry)  # its start, memory and open files: what restarts or leaks shows there
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
@@ -155,6 +189,21 @@ def _frames(reports: Sequence[CameraReport]) -> Iterator[Metric]:
         fallbacks.add_metric(name, report.fallbacks)
         objects.add_metric(name, report.objects)
     yield from (decoded, frames, inferences, fallbacks, objects)
+
+
+def _card(gpu: GpuReading | None) -> Iterator[Metric]:
+    """Nothing without a card, or without a governor that reads it."""
+    if gpu is None:
+        return
+    figures = (
+        ("y12_gpu_utilization_ratio", "0..1: time that the card was busy.", gpu.utilization_percent / 100),
+        ("y12_gpu_memory_ratio", "0..1: the card's memory that is used.", gpu.memory_percent / 100),
+        ("y12_gpu_decoder_utilization_ratio", "0..1: time that NVDEC was busy.", gpu.decoder_percent / 100),
+        ("y12_gpu_sm_clock_mhz", "Clock of the card's multiprocessors.", gpu.sm_clock_mhz),
+        ("y12_gpu_sm_clock_max_mhz", "Their highest clock.", gpu.sm_clock_max_mhz),
+    )
+    for name, text, value in figures:
+        yield GaugeMetricFamily(name, text, value=value)
 
 
 def _audits(reports: Sequence[CameraReport]) -> Iterator[Metric]:

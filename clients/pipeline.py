@@ -18,8 +18,10 @@ from typing import Protocol
 from clients.control import Control, Decision, Member
 from clients.errors import FleetError, InferenceError, ModelError, RequestRejected, RequestTimeout, ServerUnavailable
 from clients.fallback import Fallback
+from clients.gpu import GpuReading
 from clients.inference.transport import Request, Transport
 from clients.lane import Lane
+from clients.logs import about
 from clients.result import Result
 from clients.scheduler import Scheduler
 from clients.shares import TierLimits, TierShares
@@ -88,6 +90,7 @@ class Pipeline:
         self._control = control
         self._edges = edges
         self.decision: Decision | None = None
+        self.gpu: GpuReading | None = None  # the card when it was last read, where there is one
         self._stays = stays
         self._on_over = on_over
         self._turns: dict[str, asyncio.Task[None]] = {}
@@ -254,7 +257,8 @@ class Pipeline:
         except Exception as error:  # a defect met by one camera's frame must not end the run of the others
             lane.camera.settle(Verdict.FAILED)
             self.failures[type(error).__name__] += 1
-            log.exception("camera %s: a turn failed unexpectedly", spec.stream_id)
+            told = about("turn_failed", camera=spec.stream_id)
+            log.exception("camera %s: a turn failed unexpectedly", spec.stream_id, extra=told)
         finally:
             self._finish(lane)
 
@@ -273,7 +277,7 @@ class Pipeline:
         now_ns = time.monotonic_ns()
         self._window.answered()
         if self.fallback.answered(lane.spec.stream_id, lane.tier):
-            log.warning("%s answers again; its cameras use it", lane.tier)
+            log.warning("%s answers again; its cameras use it", lane.tier, extra=about("tier_back", tier=lane.tier))
         self.stages["waiting"].add((granted_ns - frame.captured_ns) / 1e6)
         self.stages["inference"].add((now_ns - granted_ns) / 1e6)
         between = lane.between(frame, now_ns)
@@ -309,20 +313,23 @@ class Pipeline:
         if isinstance(error, ServerUnavailable):
             if self._server_up:
                 self.outages += 1
-                log.error("the server is away, waiting for it: %s", error)
+                log.error("the server is away, waiting for it: %s", error, extra=about("server_away"))
             self._server_up = False
         elif self.failures[kind] == 1:
-            log.error("camera %s: %s: %s (further ones are counted)", lane.spec.stream_id, kind, error)
+            told = about("request_failed", camera=lane.spec.stream_id, kind=kind)
+            log.error("camera %s: %s: %s (further ones are counted)", lane.spec.stream_id, kind, error, extra=told)
         if isinstance(error, ModelError) and self.fallback.failed(lane.spec.stream_id, lane.tier, time.monotonic_ns()):
             instead, rest_s = self.fallback.instead_of(lane.tier), self.fallback.rest_s
-            log.error("%s fails: its cameras use %s for %.0f s, then it is tried again", lane.tier, instead, rest_s)
+            told = about("tier_rests", tier=lane.tier)
+            text = "%s fails: its cameras use %s for %.0f s, then it is tried again"
+            log.error(text, lane.tier, instead, rest_s, extra=told)
 
     async def _await_server(self) -> None:
         pause_s = _RETRY_S[0]
         while not self._stopping.is_set():
             if await self._server_ready() and await self._restarted():
                 self._server_up = True
-                log.warning("the server is back, the run goes on")
+                log.warning("the server is back, the run goes on", extra=about("server_back"))
                 return
             self._give_up_ended()
             await _first_of(self._stopping.wait(), pause_s)
@@ -332,7 +339,7 @@ class Pipeline:
         try:
             await self._transport.start()
         except InferenceError as error:
-            log.warning("the server answers but cannot be used yet: %s", error)
+            log.warning("the server answers but cannot be used yet: %s", error, extra=about("server_unusable"))
             return False
         return True
 

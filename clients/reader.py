@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clients.errors import SourceError, SourceUnusable
+from clients.logs import about
 from clients.sources.address import address_of
 from clients.sources.connection import CameraState, Connection, Transition
 from clients.sources.decoder import Decoding, Skip
@@ -91,7 +92,9 @@ class Reader:
         if self._thread is not None:
             self._thread.join(timeout_s)
             if self._thread.is_alive():
-                log.warning("camera %s: hangs while it is being read and is left behind", self._spec.stream_id)
+                stream_id = self._spec.stream_id
+                told = about("camera_left_behind", camera=stream_id)
+                log.warning("camera %s: hangs while it is being read and is left behind", stream_id, extra=told)
 
     def watch(self, now_ns: int) -> None:
         """Notice silence; to be called several times a second."""
@@ -180,7 +183,9 @@ class Reader:
     def _log(self, transition: Transition) -> None:
         name = transition.state.value.replace("_", " ")
         reason = f": {transition.reason}" if transition.reason else ""
-        log.log(_LEVELS.get(transition.state, logging.INFO), "camera %s: %s%s", self._spec.stream_id, name, reason)
+        stream_id, level = self._spec.stream_id, _LEVELS.get(transition.state, logging.INFO)
+        told = about("camera_state", camera=stream_id, state=transition.state.value)
+        log.log(level, "camera %s: %s%s", stream_id, name, reason, extra=told)
 
     def _reason(self, error: Exception) -> str:
         """One line without secrets; the traceback of a defect is logged, masked."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Protocol
 
 from clients.config import Camera, Settings, load_settings
 from clients.errors import ConfigError, FleetError
+from clients.logs import about
 from clients.types import StreamSpec
 from clients.zones.layout import Layout
 
@@ -105,8 +106,16 @@ async def apply(fleet: Cameras, asked: Difference) -> None:
             log.error("%s", error)
 
 
-async def follow(path: Path, fleet: Cameras, running: Settings, hangup: asyncio.Event, *, watch: bool) -> None:
-    """Until cancelled: apply the file when `hangup` is set and, with `watch`, when it has changed.
+async def follow(
+    path: Path,
+    fleet: Cameras,
+    running: Settings,
+    hangup: asyncio.Event,
+    *,
+    watch: bool,
+    load: Callable[[Path], Settings] = load_settings,
+) -> None:
+    """Until cancelled: apply the file, as `load` reads it, when `hangup` is set and, with `watch`, when it has changed.
 
     The first look reads it in any case: it may have changed while the server was starting.
     """
@@ -120,16 +129,18 @@ async def follow(path: Path, fleet: Cameras, running: Settings, hangup: asyncio.
         hangup.clear()
         seen = stamp
         try:
-            wanted = await asyncio.to_thread(load_settings, path)
+            wanted = await asyncio.to_thread(load, path)
             asked = difference(running, wanted)
         except ConfigError as error:
-            log.error("nothing is changed: %s", "; ".join(str(error).splitlines()))
+            told_of = about("configuration_refused")
+            log.error("nothing is changed: %s", "; ".join(str(error).splitlines()), extra=told_of)
             continue
         if asked.elsewhere and asked.elsewhere != told:
-            log.warning("%s: a restart is needed for %s", path, ", ".join(asked.elsewhere))
+            keys = ", ".join(asked.elsewhere)
+            log.warning("%s: a restart is needed for %s", path, keys, extra=about("restart_needed"))
         told = asked.elsewhere
         if asked.has_cameras:
-            log.info("%s: %s", path, _said(asked))
+            log.info("%s: %s", path, _said(asked), extra=about("configuration_applied"))
             await fleet.file_says(wanted.cameras)
             await apply(fleet, asked)
             running = with_cameras_of(running, wanted)

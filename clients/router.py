@@ -4,25 +4,26 @@ Three policies behind one protocol. `fixed` gives each camera what its configura
 rule: the share of Canny's edge pixels, <= 0.3 n, <= 0.6 m, else x. `budget` spends a budget of GPU-milliseconds per
 second where one more of them is expected to buy most.
 
-**budget.** From what is known of a camera follows a score in 0..1 (scene.py): how much a stronger model is expected to
-find there that the smallest does not. The expected gain of tier t is `score * (strength_t - strength_smallest)`; the
-tiers are chosen so that `sum of rate * gain` is as large as it gets within `sum of rate * ms <= budget` (spending.py
-has the method and its bound to the optimum). The score is smoothed over seconds, not over frames: a camera inferred ten
-times as often does not forget ten times as fast. A tier that a camera has is worth more to it than one that it might
-get (hysteresis), and after a change it keeps the new tier for `dwell_s`. One thing waits for nothing: when what the
-cameras have no longer fits the budget, tiers go down at once.
+**budget.** What is known of a camera gives its stake (scene.py): how many objects' worth a better model might find
+there. Tier t misses the share `strength_best - strength_t` of it, and the dearer it is, the fewer inferences it leaves.
+allocation.py chooses tiers and rates of all cameras together, so that what is lost by both is least for the budget; the
+rates themselves are then divided by control.py. The stake is smoothed over seconds, not over frames: a camera inferred
+ten times as often does not forget ten times as fast. Another tier must be better by a margin (hysteresis), and after a
+change a camera keeps the new tier for `dwell_s`. One thing waits for nothing: when what the cameras have no longer fits
+the budget at their least rates, tiers go down at once.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, Protocol
 
-from clients.scene import ARTICLE_WIDTH_PX, RouterRules, Scene, article_edges, edge_density, score_of
-from clients.spending import Bid, Level, Terms, lowest_cost, spend, upper_hull
+from clients.allocation import Claim, Option, allocate
+from clients.pacing import Pace
+from clients.scene import ARTICLE_WIDTH_PX, RouterRules, Scene, article_edges, edge_density, score_of, stake_of
 from clients.types import Tier
 
 __all__ = [  # what callers need of the scene comes with the router
@@ -40,6 +41,7 @@ __all__ = [  # what callers need of the scene comes with the router
     "edge_density",
     "router_of",
     "score_of",
+    "stake_of",
     "tier_costs",
 ]
 
@@ -78,8 +80,8 @@ class Router(Protocol):
     def observe(self, stream_id: str, scene: Scene, now_ns: int) -> None:
         """What an inference of this camera has shown."""
 
-    def assign(self, rates: Mapping[str, float], budget_ms_per_s: float, now_ns: int) -> dict[str, Tier]:
-        """The tier of each camera in `rates` (inferences/s of each now); served tiers only."""
+    def assign(self, paces: Mapping[str, Pace], budget_ms_per_s: float, now_ns: int) -> dict[str, Tier]:
+        """The tier of each camera in `paces`; served tiers only."""
 
     def forget(self, stream_id: str) -> None:
         """The camera is gone."""
@@ -98,9 +100,9 @@ class FixedRouter:
     def observe(self, stream_id: str, scene: Scene, now_ns: int) -> None:
         """Changes nothing."""
 
-    def assign(self, rates: Mapping[str, float], budget_ms_per_s: float, now_ns: int) -> dict[str, Tier]:  # noqa: ARG002 - the protocol prescribes them
+    def assign(self, paces: Mapping[str, Pace], budget_ms_per_s: float, now_ns: int) -> dict[str, Tier]:  # noqa: ARG002 - the protocol prescribes them
         """Raises ValueError for a camera whose tier is not served."""
-        return {stream_id: self._tier_of(stream_id) for stream_id in rates}
+        return {stream_id: self._tier_of(stream_id) for stream_id in paces}
 
     def forget(self, stream_id: str) -> None:
         """Knows nothing that could be forgotten."""
@@ -128,9 +130,9 @@ class ArticleRouter:
         """`scene.edges` must be `article_edges`; nothing else is looked at."""
         self._tiers[stream_id] = next(tier for most, tier in _ARTICLE_TIERS if scene.edges <= most)
 
-    def assign(self, rates: Mapping[str, float], budget_ms_per_s: float, now_ns: int) -> dict[str, Tier]:  # noqa: ARG002 - the protocol prescribes them
+    def assign(self, paces: Mapping[str, Pace], budget_ms_per_s: float, now_ns: int) -> dict[str, Tier]:  # noqa: ARG002 - the protocol prescribes them
         """By the last scene alone."""
-        return {stream_id: self._nearest(self._tiers.get(stream_id) or self._wanted[stream_id]) for stream_id in rates}
+        return {stream_id: self._nearest(self._tiers.get(stream_id) or self._wanted[stream_id]) for stream_id in paces}
 
     def forget(self, stream_id: str) -> None:
         """Its next tier is the configured one again."""
@@ -144,9 +146,9 @@ class ArticleRouter:
 
 @dataclass(slots=True)
 class _Camera:
-    """Score, when it was last observed, and the level of the hull that it has since when."""
+    """Stake, when it was last observed, and the tier that it has since when, by its place."""
 
-    score: float
+    stake: float
     seen_ns: int | None = None
     level: int = 0
     changed_ns: int | None = None
@@ -155,71 +157,73 @@ class _Camera:
 class BudgetRouter:
     """Spends the budget where a GPU-millisecond is expected to buy most; the module's docstring has the rules.
 
-    When even the smallest tier for all exceeds the budget, all get that: rates are the governor's business then.
+    When even the smallest tier for all exceeds it, all get that: rates are the governor's business then.
     """
 
     def __init__(self, costs: Sequence[TierCost], rules: RouterRules | None = None) -> None:
         """Raises ValueError without costs, or when a tier is given twice."""
         self._rules = rules or RouterRules()
         served = _by_cost(costs)
-        levels = [Level(one.ms, one.strength) for one in served]
-        on_hull = upper_hull(levels)
-        self._tiers = [served[index].tier for index in on_hull]
-        self._levels = [levels[index] for index in on_hull]
-        self._terms = Terms(1 + self._rules.margin, self._rules.headroom, self._rules.least_score)
+        best = max(one.strength for one in served)
+        self._tiers = [one.tier for one in served]
+        self._options = [Option(one.ms, (best - one.strength) / 100) for one in served]
         self._cameras: dict[str, _Camera] = {}
 
     def observe(self, stream_id: str, scene: Scene, now_ns: int) -> None:
-        """Moves the camera's score towards the scene's, by the time since it was last observed."""
+        """Moves the camera's stake towards the scene's, by the time since it was last observed."""
         camera = self._camera(stream_id)
-        score = score_of(scene, self._rules)
+        stake = stake_of(scene, self._rules)
         if camera.seen_ns is None:
-            camera.score, camera.seen_ns = score, now_ns
+            camera.stake, camera.seen_ns = stake, now_ns
             return
         elapsed_s = max(0, now_ns - camera.seen_ns) / 1e9
-        camera.score += (score - camera.score) * -math.expm1(-elapsed_s / self._rules.smoothing_s)
+        camera.stake += (stake - camera.stake) * -math.expm1(-elapsed_s / self._rules.smoothing_s)
         camera.seen_ns = max(now_ns, camera.seen_ns)
 
-    def score(self, stream_id: str) -> float:
-        """The camera's smoothed score, 0..1."""
-        return self._camera(stream_id).score
+    def stake(self, stream_id: str) -> float:
+        """The camera's smoothed stake, in objects."""
+        return self._camera(stream_id).stake
 
-    def assign(self, rates: Mapping[str, float], budget_ms_per_s: float, now_ns: int) -> dict[str, Tier]:
-        """Raises ValueError for a rate that is negative or not finite, or a budget that is not a number."""
-        if math.isnan(budget_ms_per_s) or not all(0 <= rate < math.inf for rate in rates.values()):
-            raise ValueError(f"expected rates >= 0 and a budget, got {dict(rates)} and {budget_ms_per_s}")
-        names = sorted(rates)  # equal offers are decided by name, not by the order in which cameras came
-        chosen = spend(self._levels, self._bids(names, rates, budget_ms_per_s, now_ns), budget_ms_per_s, self._terms)
+    def assign(self, paces: Mapping[str, Pace], budget_ms_per_s: float, now_ns: int) -> dict[str, Tier]:
+        """Raises ValueError for a budget that is not a number."""
+        if math.isnan(budget_ms_per_s):
+            raise ValueError("expected a budget, got nan")
+        names = sorted(paces)  # equal offers are decided by name, not by the order in which cameras came
+        chosen = allocate(
+            self._options, self._claims(names, paces, budget_ms_per_s, now_ns), budget_ms_per_s, self._rules.margin
+        )
         for name, level in zip(names, chosen, strict=True):
             camera = self._cameras[name]
             if level != camera.level:
                 camera.level, camera.changed_ns = level, now_ns
-        return {name: self._tiers[self._cameras[name].level] for name in rates}
+        return {name: self._tiers[self._cameras[name].level] for name in paces}
 
     def forget(self, stream_id: str) -> None:
         """A camera that comes again under this name begins anew."""
         self._cameras.pop(stream_id, None)
 
-    def _bids(self, names: Sequence[str], rates: Mapping[str, float], budget: float, now_ns: int) -> list[Bid]:
+    def _claims(self, names: Sequence[str], paces: Mapping[str, Pace], budget: float, now_ns: int) -> list[Claim]:
         """A camera that must dwell keeps its level, unless these levels alone exceed the budget: then it may fall."""
-        highest = len(self._levels) - 1
-        bids, if_short = [], []
+        highest = len(self._options) - 1
+        claims, if_short = [], []
         for name in names:
-            camera = self._camera(name)
-            rate = max(rates[name], self._rules.least_rate_per_s)
+            camera, pace = self._camera(name), paces[name]
+            waits = replace(pace, wrong_per_s=pace.wrong_per_s * self._rules.waiting)
+            free = Claim(waits, camera.stake, camera.level, 0, highest)
             if self._dwells(camera, now_ns):
-                bids.append(Bid(rate, camera.score, camera.level, camera.level, camera.level))
-                if_short.append(Bid(rate, camera.score, camera.level, 0, camera.level))
+                claims.append(replace(free, lowest=camera.level, highest=camera.level))
+                if_short.append(replace(free, highest=camera.level))
             else:
-                bids.append(Bid(rate, camera.score, camera.level, 0, highest))
-                if_short.append(bids[-1])
-        return bids if lowest_cost(self._levels, bids) <= budget else if_short
+                claims.append(free)
+                if_short.append(free)
+        least = sum(one.pace.least_fps * one.pace.passes * self._options[one.lowest].ms for one in claims)
+        return claims if least <= budget else if_short
 
     def _dwells(self, camera: _Camera, now_ns: int) -> bool:
         return camera.changed_ns is not None and now_ns - camera.changed_ns < self._rules.dwell_s * 1e9
 
     def _camera(self, stream_id: str) -> _Camera:
-        return self._cameras.setdefault(stream_id, _Camera(self._rules.first_score))
+        return self._cameras.setdefault(stream_id, _Camera(self._rules.first_stake))
 
 
 def router_of(policy: Policy, wanted: Mapping[str, Tier], costs: Sequence[TierCost]) -> Router:

@@ -62,23 +62,22 @@ class RouterRules:
     half_new: float = 2.0
     half_crowd: float = 8.0
     smoothing_s: float = 3.0  # time constant of the score
-    first_score: float = 0.25  # of a camera that nothing is known of
-    least_score: float = 0.05  # below it a camera gets the smallest tier, even when nobody else wants the time
-    margin: float = 0.15  # another use of the time must be better by this share than the present one
-    headroom: float = 0.05  # share of the budget that upgrades leave free, for rates that move
+    usual_score: float = 0.25  # a scene of this score misses what the tiers' strengths say, others in proportion
+    unseen: float = 1.0  # objects that every camera is credited with beside those that it shows
+    first_stake: float = 4.0  # of a camera that nothing is known of
+    waiting: float = 0.5  # share of the corrected boxes that waiting is to blame for; the rest is detectors' flicker
+    margin: float = 0.1  # another tier must lose less by this share than the present one
     dwell_s: float = 5.0  # a camera that has changed keeps its tier so long
-    least_rate_per_s: float = 0.1  # cameras are planned with at least this rate: a quiet one costs something too
 
     def __post_init__(self) -> None:
         if min(self.weights) < 0 or not sum(self.weights) > 0:
             raise ValueError(f"weights must not be negative and not all 0, got {self.weights}")
-        for name in ("half_small", "half_new", "half_crowd", "smoothing_s", "least_rate_per_s"):
+        for name in ("half_small", "half_new", "half_crowd", "smoothing_s", "usual_score", "waiting"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("first_score", "least_score", "headroom"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)}")
-        for name in ("margin", "dwell_s"):
+        if not 0 <= self.margin < 1:
+            raise ValueError(f"margin must lie in 0..1, got {self.margin}")
+        for name in ("unseen", "first_stake", "dwell_s"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
@@ -97,6 +96,12 @@ def score_of(scene: Scene, rules: RouterRules) -> float:
     evidence = (small, scene.unsure, new, crowd, scene.motion, clutter)
     total = sum(weight * value for weight, value in zip(rules.weights, evidence, strict=True))
     return min(1.0, total / sum(rules.weights))
+
+
+def stake_of(scene: Scene, rules: RouterRules) -> float:
+    """How many objects' worth a camera has at stake when its model is chosen: those that it shows, times how difficult
+    the scene is; in a usual one each counts once."""
+    return (scene.objects + rules.unseen) * score_of(scene, rules) / rules.usual_score
 
 
 def article_edges(luma: NDArray[np.uint8]) -> float:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from clients.config import Settings
 from clients.errors import FleetError
+from clients.logs import about
 from clients.types import Tier
+from deploy.access import ServerAccess, new_admin_key
 from deploy.claim import scratch
 from deploy.run_repository import REPOSITORY, Assembled, assemble, export_command, exported_tiers
 from deploy.server import TritonServer
@@ -29,6 +31,7 @@ class EmbeddedServer:
         self._reviving = threading.Lock()
         self._closed = False
         self._server: TritonServer | None = None
+        self.admin_key = new_admin_key()  # nobody else has to know it
 
     @property
     def url(self) -> str:
@@ -59,8 +62,11 @@ class EmbeddedServer:
             log.info("%s is not exported, and not asked for; export it with: %s", tier, command)
         log_file = settings.triton.log or _DEFAULT_LOG
         timeout_s = settings.triton.ready_timeout_s
-        self._server = TritonServer(assembled.path, ready_timeout_s=timeout_s, log=log_file)
-        log.info("starting Triton with %s (log: %s)", ", ".join(assembled.present), log_file)
+        access = ServerAccess(self.admin_key)
+        self._server = TritonServer(assembled.path, access=access, ready_timeout_s=timeout_s, log=log_file)
+        log.info(
+            "starting Triton with %s (log: %s)", ", ".join(assembled.present), log_file, extra=about("server_starts")
+        )
         self._server.start()
 
     async def keep_alive(self) -> None:
@@ -71,7 +77,7 @@ class EmbeddedServer:
             if self._server is None or self._server.is_running():
                 pause_s = _LOOK_S
                 continue
-            log.error("the embedded Triton has died, starting it again")
+            log.error("the embedded Triton has died, starting it again", extra=about("server_died"))
             try:
                 await asyncio.to_thread(self._revive)
             except (FleetError, OSError) as error:

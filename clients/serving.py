@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from clients.config import Settings
 from clients.errors import ConfigError, InferenceError, ServerUnavailable
 from clients.fallback import resolve_tier
+from clients.inference.access import Access, access_to
 from clients.inference.server import EngineCounts, TritonLink
 from clients.shares import T4_COST_MS, TierLimits
 from clients.types import Tier
@@ -30,13 +31,14 @@ class Served:
 
 
 @asynccontextmanager
-async def server_of(settings: Settings) -> AsyncIterator[str]:
-    """host:port of the configured Triton, or of an embedded one that lives as long as the context.
+async def server_of(settings: Settings) -> AsyncIterator[tuple[str, Access]]:
+    """host:port of the configured Triton, or of an embedded one that lives as long as the context, and its access.
 
-    Raises ConfigError and the launcher's errors when the embedded one cannot start.
+    Raises ConfigError for a key or certificate that is not there, and the launcher's errors when the embedded one
+    cannot start.
     """
     if settings.triton.url is not None:
-        yield settings.triton.url
+        yield settings.triton.url, access_to(settings.triton)
         return
     from clients.server import EmbeddedServer  # beside a Triton elsewhere, nothing of the launcher is loaded
 
@@ -45,7 +47,7 @@ async def server_of(settings: Settings) -> AsyncIterator[str]:
         await asyncio.to_thread(server.start)
         watch = asyncio.create_task(server.keep_alive())
         try:
-            yield server.url
+            yield server.url, Access(server.admin_key)
         finally:
             await ended(watch, "the embedded server's watch")
     finally:

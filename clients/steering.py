@@ -53,7 +53,6 @@ def control_of(settings: Settings, served: Served, wanted: dict[str, Tier]) -> C
         governor_of(saving.governor, rules),
         costs,
         full_ms_per_s=_CAPACITY_MS_PER_S * settings.monitoring.gpu_utilization_threshold / 100,
-        quality_share=saving.quality_share if policy == "budget" else 0.0,
     )
 
 
@@ -108,7 +107,7 @@ class Steering:
         except InferenceError:  # the turns notice it too, and say so
             self.counts = None
             return
-        gpu = await asyncio.to_thread(read_gpu)
+        gpu = self._pipeline.gpu = await asyncio.to_thread(read_gpu)
         now_s = time.monotonic()
         reading = reading_of(self.counts, counts, now_s - self._before_s, gpu)
         self.counts, self._before_s = counts, now_s

@@ -3,10 +3,11 @@
     /usr/bin/python3 demo/rtsp_server.py --port 8554 gate=demo/clips/cam01.mp4 yard=demo/clips/cam02.mp4
     → rtsp://127.0.0.1:8554/gate and /yard
 
-H.264 is passed through, never encoded again. Several files joined by commas are played one after another as one
-stream, whatever their sizes. The one line on stdout, `ready PORT`, says that clients may come. It ends on SIGTERM,
-SIGINT, or when its standard input is closed. It imports nothing of this project and runs outside its environments;
-on Debian it needs gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base -good -bad -ugly.
+`--folder demo/clips --cameras 50` serves cam01 to cam50 from the clips of a folder, in turns. H.264 is passed through,
+never encoded again. Several files joined by commas are played one after another as one stream, whatever their sizes.
+The one line on stdout, `ready PORT`, says that clients may come. It ends on SIGTERM, SIGINT, or when its standard input
+is closed. It imports nothing of this project and runs outside its environments; on Debian it needs
+gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base -good -bad -ugly.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any, NamedTuple
 
 try:
@@ -109,9 +111,10 @@ class Player:
         source.emit("push-buffer", buffer)
 
 
-def make_server(mounts: dict[str, Clip], port: int, login: str | None, *, udp_only: bool) -> Any:
+def make_server(mounts: dict[str, Clip], where: tuple[str, int], login: str | None, *, udp_only: bool) -> Any:
     """A server with one shared mount per clip; `login` USER:PASSWORD makes all of them ask for it."""
-    server = GstRtspServer.RTSPServer(address="127.0.0.1", service=str(port))
+    address, port = where
+    server = GstRtspServer.RTSPServer(address=address, service=str(port))
     for name, clip in mounts.items():
         factory = GstRtspServer.RTSPMediaFactory(launch=_LAUNCH, shared=True)
         factory.connect("media-configure", Player(clip).configure)
@@ -134,22 +137,35 @@ def make_server(mounts: dict[str, Clip], port: int, login: str | None, *, udp_on
     return server
 
 
+def _folder(folder: str, cameras: int) -> dict[str, Clip]:
+    """`cameras` names, the clips of the folder dealt out to them; each clip is read once."""
+    clips = [Clip([str(path)]) for path in sorted(Path(folder).glob("*.mp4"))]
+    if not clips:
+        sys.exit(f"{folder}: no clips (*.mp4) in it")
+    return {f"cam{number + 1:02}": clips[number % len(clips)] for number in range(cameras)}
+
+
 def main() -> None:
     """Serve until told to stop."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=8554, help="0 takes a free one")
     parser.add_argument("--login", metavar="USER:PASSWORD", help="ask every client for it (digest)")
     parser.add_argument("--udp-only", action="store_true", help="refuse pictures over TCP")
-    parser.add_argument("mounts", nargs="+", metavar="NAME=FILE[,FILE…]")
+    parser.add_argument("--address", default="127.0.0.1", help="to listen on; 0.0.0.0 is all (default %(default)s)")
+    parser.add_argument("--folder", metavar="DIR", help="serve the clips of this folder as cam01, cam02 ...")
+    parser.add_argument("--cameras", type=int, default=50, metavar="N", help="of --folder (default %(default)s)")
+    parser.add_argument("mounts", nargs="*", metavar="NAME=FILE[,FILE…]")
     options = parser.parse_args()
     Gst.init(None)
-    mounts = {}
+    mounts = {} if options.folder is None else _folder(options.folder, options.cameras)
     for mount in options.mounts:
         name, equals, files = mount.partition("=")
         if not (name and equals and files):
             parser.error(f"expected NAME=FILE, got {mount!r}")
         mounts[name] = Clip(files.split(","))
-    server = make_server(mounts, options.port, options.login, udp_only=options.udp_only)
+    if not mounts:
+        parser.error("nothing to serve: expected NAME=FILE or --folder DIR")
+    server = make_server(mounts, (options.address, options.port), options.login, udp_only=options.udp_only)
     if not server.attach(None):
         sys.exit(f"port {options.port} cannot be listened on")
     loop = GLib.MainLoop()

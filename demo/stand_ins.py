@@ -16,9 +16,9 @@ from demo.clips import Job
 from demo.detections import WEIGHTS, Models, Seen, look
 
 STAND_INS: Mapping[str, Canvas] = {
-    "n-384x224": Canvas(384, 224),
+    "n-416x256": Canvas(416, 256),
     "n-640x384": Canvas(640, 384),
-    "n-960x576": Canvas(960, 576),
+    "n-704x416": Canvas(704, 416),
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from deploy.access import ServerAccess
 from deploy.claim import Claim, claim, remove, remove_stale
 from deploy.errors import LauncherError, ModelLoadFailed, NotReady, NumpyUnusable, PortTaken, ServerExited
 from deploy.guarded_process import GuardedProcess
@@ -27,6 +28,7 @@ _GRACE_S = _EXIT_TIMEOUT_S + 5.0
 _LOOK_S = 0.05
 _ANSWER_S = 2.0
 _MORE_FAILURES_S = 1.0  # once a model has failed, this long for Triton to end by itself and name the others
+_OPEN = ServerAccess()
 _ATTEMPTS = 3  # with other free ports, when somebody was faster
 
 LogSink = Callable[[str], None] | Path | None
@@ -36,7 +38,9 @@ class TritonServer:
     """One tritonserver on a run repository; a context manager. Every method blocks: use asyncio.to_thread there.
 
     Ports left out are free ones, chosen once: `restart` keeps them. `log` is a file (appended to) or a function
-    that gets each line, in another thread, and must be quick; lines are dropped when it fails.
+    that gets each line, in another thread, and must be quick; lines are dropped when it fails. `listen` is the
+    address of gRPC and metrics where it is another than `host`; HTTP, which knows no TLS, stays on `host`.
+    `installed` is a Triton that the system has, such as /opt/tritonserver, in place of the environment's.
     After the server has died by itself, `is_running` says so and `start` or `restart` brings it back.
     """
 
@@ -53,13 +57,18 @@ class TritonServer:
         log: LogSink = None,
         extra_repositories: Sequence[Path] = (),
         extra_args: Sequence[str] = (),
+        access: ServerAccess = _OPEN,
+        listen: str | None = None,
+        installed: Path | None = None,
     ) -> None:
         self._repositories = (run_repository, *extra_repositories)
         self._environment = environment
         self._host = host
         self._ready_timeout_s = ready_timeout_s
         self._log = log
-        self._extra_args = tuple(extra_args)
+        self._extra_args = (*access.arguments(), *extra_args)
+        self._listen = listen or host
+        self._installed = installed
         self._ports = choose(host, grpc=grpc_port, http=http_port, metrics=metrics_port)
         self._process: GuardedProcess | None = None
         self._startup = StartupLog()
@@ -175,7 +184,7 @@ class TritonServer:
             process.stop(at_once=at_once)
 
     def _spawn(self) -> GuardedProcess:
-        wheel = find_wheel(self._environment)
+        wheel = find_wheel(self._environment, self._installed)
         with _claimed() as mine, contextlib.ExitStack() as on_error:
             on_error.callback(remove, mine.name)
             backends, libraries = wheel.assemble_backend(mine.folder)
@@ -199,10 +208,12 @@ class TritonServer:
         yield f"--backend-directory={backends}"
         yield f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}"
         yield from ("--model-control-mode=none", "--disable-auto-complete-config", "--exit-on-error=true")
+        yield "--strict-readiness=true"
         yield f"--exit-timeout-secs={_EXIT_TIMEOUT_S}"
         yield from ("--allow-metrics=true", "--metrics-interval-ms=1000")
         for service, port in self._ports.items():
-            yield from (f"--{service}-address={self._host}", f"--{service}-port={port}")
+            address = self._host if service == "http" else self._listen
+            yield from (f"--{service}-address={address}", f"--{service}-port={port}")
 
     def _wait_until_ready(self, process: GuardedProcess) -> None:
         deadline = time.monotonic() + self._ready_timeout_s

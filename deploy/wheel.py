@@ -1,9 +1,10 @@
-"""The tritonserver inside a virtual environment: where its parts are, and the environment it must run in.
+"""A tritonserver and the virtual environment of its Python backend: where the parts are, and what it must run in.
 
-The wheel is `nvidia-pytriton`. Its Python backend runs every model in a *stub*, a program linked against one version
-of libpython, which looks for `python3` on PATH (PYTHONPATH is ignored) and so finds the packages of whatever
-environment comes first there. With numpy 2 in that environment a model answers with empty tensors and no error:
-it is refused here, and once more inside each stub (`_IN_STUB`).
+The server is that of the wheel `nvidia-pytriton` in the environment, or one that the system has, as in NVIDIA's image.
+Its Python backend runs every model in a *stub*, a program linked against one version of libpython, which looks for
+`python3` on PATH (PYTHONPATH is ignored) and so finds the packages of whatever environment comes first there. With
+numpy 2 in that environment a model answers with empty tensors and no error: it is refused here, and once more inside
+each stub (`_IN_STUB`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from deploy.errors import EnvironmentMissing, LibpythonMissing, NumpyUnusable, S
 
 MEND = "run `make setup`"
 _PROBE_TIMEOUT_S = 60
+_STUB = "triton_python_backend_stub"
 _NOT_INHERITED = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE", "PYTHONSAFEPATH")
 
 # Asked of the environment's own Python, with the PATH that the stub will get.
@@ -48,7 +50,10 @@ if int(np.__version__.split(".")[0]) >= 2:
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """Files of one tritonserver: program, Python backend, the stub for `python` (such as `3.11`), shared libraries."""
+    """Files of one tritonserver: program, Python backend, the stub for `python` (such as `3.11`), shared libraries.
+
+    `others` are the folders of other backends, such as TensorRT's.
+    """
 
     environment: Path
     python: str
@@ -57,6 +62,7 @@ class Wheel:
     stub: Path
     libraries: Path
     libpython: Path
+    others: tuple[Path, ...] = ()
 
     def process_environment(self, inherited: Mapping[str, str], libraries: Path) -> dict[str, str]:
         """Environment variables of the server and so of its stubs; `libraries` is what `assemble_backend` gave."""
@@ -70,6 +76,8 @@ class Wheel:
         backends, libraries = target / "backends", target / "libraries"
         python = backends / "python"
         python.mkdir(parents=True)
+        for other in self.others:
+            (backends / other.name).symlink_to(other)
         libraries.mkdir()
         for source in (*self.backend.glob("*.so"), self.stub):
             (python / source.name).symlink_to(source)
@@ -80,8 +88,8 @@ class Wheel:
         return backends, libraries
 
 
-def find_wheel(environment: Path) -> Wheel:
-    """Look into a virtual environment and check that its Triton can run.
+def find_wheel(environment: Path, installed: Path | None = None) -> Wheel:
+    """Look into a virtual environment and check that its Triton, or the `installed` one, can run with it.
 
     Raises EnvironmentMissing, WheelMissing, StubMissing, LibpythonMissing, NumpyUnusable: one line that says
     what to do.
@@ -90,11 +98,13 @@ def find_wheel(environment: Path) -> Wheel:
     told = _probe(environment)
     packages = Path(str(told["packages"]))
     version = str(told["version"])
+    if installed is not None:
+        return _installed(environment, installed.absolute(), told)
     root = packages / "pytriton" / "tritonserver"
     program = root / "bin" / "tritonserver"
     if not program.is_file():
         raise WheelMissing(f"{environment}: no tritonserver in it (package nvidia-pytriton); {MEND}")
-    stub = root / "python_backend_stubs" / version / "triton_python_backend_stub"
+    stub = root / "python_backend_stubs" / version / _STUB
     if not stub.is_file():
         offered = ", ".join(sorted((entry.name for entry in stub.parents[1].glob("3.*")), key=_as_numbers))
         raise StubMissing(
@@ -112,6 +122,18 @@ def find_wheel(environment: Path) -> Wheel:
         packages / "nvidia_pytriton.libs",
         libpython,
     )
+
+
+def _installed(environment: Path, root: Path, told: Mapping[str, object]) -> Wheel:
+    """A Triton as NVIDIA's image has it: one stub, made for the Python of the image."""
+    program, backend, version = root / "bin" / "tritonserver", root / "backends" / "python", str(told["version"])
+    for file in (program, backend / _STUB):
+        if not file.is_file():
+            raise WheelMissing(f"{file}: no such file; expected a Triton with its Python backend in {root}")
+    _check_numpy(environment, told)
+    others = tuple(sorted(entry for entry in backend.parent.iterdir() if entry.is_dir() and entry != backend))
+    libpython = _libpython(environment, version, told["folders"])
+    return Wheel(environment, version, program, backend, backend / _STUB, root / "lib", libpython, others)
 
 
 def _stub_environment(environment: Path, inherited: Mapping[str, str]) -> dict[str, str]:

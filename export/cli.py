@@ -6,6 +6,7 @@ torch is imported only where weights are turned into ONNX, so `configs` runs wit
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,7 @@ from export.to_engine import compute_capability
 from export.versions import check_serving, library_version
 
 _MODELS = "models"
+_TEMPORARY = "what was exported before is as it was (temporary files lie where TMPDIR says, else in /tmp)"
 _COMMANDS = (_MODELS, "configs", "verify", "build", "status", "evaluate", *measurements.COMMANDS)
 _DEMO_CLIPS = Path("demo/clips")
 _DEMO_WEIGHTS = Path("demo/weights/yolo12n.pt")
@@ -38,26 +40,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         words.insert(0, _MODELS)  # models and their options need no command's name
     arguments = _parser().parse_args(words)
     try:
-        spec = _spec(arguments)
-        if arguments.command == "configs":
-            return _configs(spec, check=arguments.check, repository=arguments.repository)
-        if arguments.command == "verify":
-            return _verify(spec, arguments)
-        if arguments.command == "build":
-            return _build(spec, arguments)
-        if arguments.command == "status":
-            return _status(spec, arguments)
-        if arguments.command == "evaluate":
-            return _evaluate(spec, arguments)
-        if arguments.command in measurements.COMMANDS:
-            return measurements.run(spec, arguments)
-        return _models(spec, arguments)
+        return _command(_spec(arguments), arguments)
     except NoCard as error:
         _say(str(error))
         return 3
     except (FleetError, ValueError) as error:
         _say(str(error))
         return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        _say(f"{error.filename or 'a file'} cannot be written: {error.strerror}; {_TEMPORARY}")
+        return 1
+
+
+def _command(spec: Spec, arguments: argparse.Namespace) -> int:
+    if arguments.command == "configs":
+        return _configs(spec, check=arguments.check, repository=arguments.repository)
+    if arguments.command == "verify":
+        return _verify(spec, arguments)
+    if arguments.command == "build":
+        return _build(spec, arguments)
+    if arguments.command == "status":
+        return _status(spec, arguments)
+    if arguments.command == "evaluate":
+        return _evaluate(spec, arguments)
+    if arguments.command in measurements.COMMANDS:
+        return measurements.run(spec, arguments)
+    return _models(spec, arguments)
 
 
 def _spec(arguments: argparse.Namespace) -> Spec:

@@ -12,6 +12,7 @@ from typing import Any
 
 from clients.types import Canvas, Tier
 from export import spec as s
+from export.publish import publish
 
 REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
 _HEADER = "# Written by `python -m export configs` from export/spec.py: change that and render again.\n"
@@ -37,8 +38,12 @@ def render(spec: s.Spec) -> dict[str, str]:
 
 
 def write(spec: s.Spec, repository: Path = REPOSITORY) -> list[Path]:
-    """Write the configs that differ from the spec, with the version folders Triton insists on; returns them."""
+    """Write the configs that differ from the spec, with the version folders Triton insists on; returns them.
+
+    Raises ExportError when there is no room; then none has changed.
+    """
     changed = differing(spec, repository)
+    files: dict[Path, bytes] = {}
     for path, text in render(spec).items():
         target = repository / path
         version = target.parent / "1"
@@ -46,7 +51,8 @@ def write(spec: s.Spec, repository: Path = REPOSITORY) -> list[Path]:
         if not (version / "model.py").exists():
             (version / ".gitkeep").touch()
         if target in changed:
-            target.write_text(text, encoding="utf-8")
+            files[target] = text.encode()
+    publish(files)
     return changed
 
 

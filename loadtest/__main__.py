@@ -12,20 +12,28 @@ from typing import Any
 
 from clients.arguments import seconds
 from clients.errors import FleetError
+from loadtest.emulator.command import add_emulator
 from loadtest.fidelity import add_fidelity
+from loadtest.harm_command import add_harm
+from loadtest.plan import add_plan
 from loadtest.savings_command import add_savings
+from loadtest.server_profile import add_profile
 from loadtest.simulate import add_simulate
+from loadtest.tuning import add_tuning
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 it cannot be done, or answers were wrong; an error is one line on stderr."""
+    """Exit code: 0 done, 1 it cannot be done, or answers were wrong, 2 what `plan` was asked makes no sense.
+
+    An error is one line on stderr.
+    """
     options = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr, force=True)
     try:
         report = options.command(options)
     except (FleetError, ValueError) as error:
         sys.stderr.write(f"loadtest: {error}\n")
-        return 1
+        return int(getattr(options, "failure", 1))
     sys.stdout.write(json.dumps(report) + "\n")
     return int(bool(report.get("cross_talk") or report.get("errors")))
 
@@ -146,9 +154,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     wall.add_argument("--cycles", type=int, default=0, metavar="N", help="cameras added and removed (default 0)")
     wall.set_defaults(command=_wall)
+    add_emulator(commands)
+    add_harm(commands)
     add_simulate(commands)
     add_savings(commands)
     add_fidelity(commands)
+    add_tuning(commands)
+    add_plan(commands)
+    add_profile(commands)
     return parser
 
 

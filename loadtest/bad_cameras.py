@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 
 Behaviour = Callable[[socket.socket, threading.Event], None]
-_HEAD = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
+MJPEG_HEAD = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
 
 
 def hangs(_connection: socket.socket, stop: threading.Event) -> None:
@@ -21,7 +22,7 @@ def hangs(_connection: socket.socket, stop: threading.Event) -> None:
 
 def drips(connection: socket.socket, stop: threading.Event) -> None:
     """An answer at one byte a second."""
-    connection.sendall(_HEAD[:30])
+    connection.sendall(MJPEG_HEAD[:30])
     while not stop.wait(1):
         connection.sendall(b"a")
 
@@ -33,14 +34,14 @@ def sends_rubbish(connection: socket.socket, stop: threading.Event) -> None:
 
 def flaps(connection: socket.socket, _stop: threading.Event) -> None:
     """Five pictures, and it hangs up."""
-    connection.sendall(_HEAD + _parts()[: len(_parts()) // 5])
+    connection.sendall(MJPEG_HEAD + b"".join(picture_parts()[:5]))
 
 
 def floods(connection: socket.socket, stop: threading.Event) -> None:
     """Pictures as fast as they are taken."""
     connection.recv(4096)
-    connection.sendall(_HEAD)
-    _pour(connection, stop, _parts())
+    connection.sendall(MJPEG_HEAD)
+    _pour(connection, stop, b"".join(picture_parts()))
 
 
 BEHAVIOURS: dict[str, Behaviour] = {
@@ -86,10 +87,11 @@ def _pour(connection: socket.socket, stop: threading.Event, data: bytes) -> None
         left = left or memoryview(data)
 
 
-def _parts() -> bytes:
-    """Twenty-five pictures of 640x360 as multipart JPEG."""
+@functools.cache
+def picture_parts() -> tuple[bytes, ...]:
+    """Twenty-five pictures of 640x360, each as one part of multipart JPEG."""
     chance = np.random.default_rng(1)
     coarse = chance.integers(0, 255, (25, 18, 32, 3), dtype=np.uint8)
     pictures = [cv2.imencode(".jpg", cv2.resize(one, (640, 360)))[1].tobytes() for one in coarse]
     part = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n"
-    return b"".join(part % (len(one), one) for one in pictures)
+    return tuple(part % (len(one), one) for one in pictures)

@@ -39,7 +39,7 @@ class Outcome:
 def routers(
     profile: GpuProfile, found: Sequence[Recording], plain: Scenario, gpu_ms_per_camera_s: float, progress: Progress
 ) -> list[Outcome]:
-    """Each fixed tier, the article's rule, ours; the same GPU time for all."""
+    """Each fixed tier, the article's rule, ours; the same GPU time for all, as far as they can spend it."""
     told = replace(
         plain,
         demand_fps=25.0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import av
 
@@ -32,7 +31,7 @@ def raw_clip(clip: Path, path: Path) -> Path:
 def _write(clip: Path, path: Path) -> None:
     with av.open(str(clip)) as source, av.open(str(path), "w", format="nut") as target:
         played = source.streams.video[0]
-        stream = cast("av.VideoStream", target.add_stream("rawvideo", rate=played.average_rate))
+        stream = target.add_stream("rawvideo", rate=played.average_rate)
         stream.width, stream.height, stream.pix_fmt = played.width, played.height, "yuv420p"
         for frame in source.decode(played):
             target.mux(stream.encode(frame.reformat(format="yuv420p")))

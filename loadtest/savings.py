@@ -132,7 +132,7 @@ class Experiment:
 
     def together(self, fps: float, *, similarity: float | None = 0.95, by_need: bool = True) -> dict[str, Any]:
         """Everything on one shared card, with GPU time for `fps` inferences per camera and second on average."""
-        capacity = fps * self.plain.cameras * self._batched_ms
+        capacity = fps * self.plain.cameras * self._one_ms
         scenario = replace(
             self.plain,
             demand_fps=25.0,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorrt_rtx
-from conftest import MODELS, has_card
+from conftest import MODELS, ROOT, has_card
 from numpy.typing import NDArray
 
 from clients.types import Canvas

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import MODELS, has_card
+from conftest import MODELS, ROOT, has_card
 
 from clients.types import Canvas, Tier
 from demo.clips import render_clips
@@ -16,6 +19,7 @@ from export import cli
 from export.calibration import video_canvases
 from export.errors import ExportError
 from export.gate import Gate
+from export.publish import publish
 from export.resume import fingerprint, kept
 from export.spec import Spec
 from export.to_onnx import Order, export_tier
@@ -146,3 +150,53 @@ def test_tensorrt_without_a_card_leaves_the_onnx(tmp_path: Path, capsys: pytest.
     assert code == 3
     assert "run this in the serving image, on the card" in err.splitlines()[-1]
     assert (tmp_path / "yolo12n_engine" / "1" / "model.onnx").is_file()
+
+
+def test_a_full_disk_is_one_line_and_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The temporary file of the tracer has no room: exit code 1, no traceback, and no model folder begun."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # refuses a write as a full disk does
+    try:
+        assert cli.main(["yolo12n", "--random", "--canvas", "256x192", "--out", str(tmp_path / "models")]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "cannot be written: File too large; what was exported before is as it was" in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_full_disk_leaves_the_published_files(tmp_path: Path) -> None:
+    """The second of two files has no room: both stay what they were, nothing is left beside them."""
+    files = {tmp_path / "model.onnx": b"old", tmp_path / "export.json": b"old"}
+    publish(files)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(ExportError, match=r"cannot write the exported model: .*File too large"):
+            publish({tmp_path / "model.onnx": b"new", tmp_path / "export.json": bytes(2000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == files
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from export.publish import publish
+
+folder = Path(sys.argv[1])
+publish({folder / "model.onnx": bytes(300_000_000), folder / "export.json": b"new"})
+"""
+
+
+def test_a_killed_writer_leaves_no_half_written_model(tmp_path: Path) -> None:
+    """SIGKILL while the model is being written: the old one is whole, and the next writer removes what was left."""
+    files = {tmp_path / "model.onnx": b"old", tmp_path / "export.json": b"old"}
+    publish(files)
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT) as process:
+        while not list(tmp_path.glob(".*.tmp")):
+            assert process.poll() is None
+        process.kill()
+    assert list(tmp_path.glob(".*.tmp")), "it was killed too late to show anything"
+    assert {path: path.read_bytes() for path in files} == files
+    publish(dict.fromkeys(files, b"newer"))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(files, b"newer")

@@ -18,6 +18,7 @@ from clients.control import Decision
 from clients.errors import ConfigError, ModelError
 from clients.gate import GateRules
 from clients.governor import Orders
+from clients.gpu import GpuReading
 from clients.inference.memory import MemoryTransport
 from clients.inference.transport import Request
 from clients.lane import Lane
@@ -76,13 +77,29 @@ def assert_packets_agree(metrics: dict[str, Metric], report: CameraReport) -> No
     assert report.packets == report.decoded + sum(report.packets_skipped.values())
 
 
+def assert_objectives_and_card(metrics: dict[str, Metric]) -> None:
+    """What was promised, what is configured and served, the card as it was read, and the process itself."""
+    assert {s.labels["tier"]: s.value for s in metrics["y12_tier_served"].samples} == {"yolo12n": 1, "yolo12m": 0}
+    assert {s.labels["camera"]: s.value for s in metrics["y12_least_rate"].samples} == {
+        "a": 1.25,
+        "b": 0.5,
+        "lost": 1.25,
+    }
+    card = {name.removeprefix("y12_gpu_"): value(metrics, name) for name in metrics if name.startswith("y12_gpu_")}
+    ratios = {"utilization_ratio": 0.75, "memory_ratio": 0.5, "decoder_utilization_ratio": 0.25}
+    assert card == ratios | {"sm_clock_mhz": 1200, "sm_clock_max_mhz": 1590}
+    assert value(metrics, "y12_age_objective_seconds") == 0.15
+    for name in ("process_start_time_seconds", "process_resident_memory_bytes", "process_open_fds"):
+        assert value(metrics, name) > 0
+
+
 async def test_a_scrape_agrees_with_the_cameras(tmp_path: Path, port: int) -> None:
     """Frames by verdict, inferences, ages, states and failures are those of the cameras' own reports."""
     clip = write_clip(tmp_path / "clip.mp4", moving_square(25))
-    rules = GateRules(min_interval_s=0.06, max_age_ms=2000, similarity_threshold=None)
+    rules = GateRules(min_interval_s=0.06, max_age_ms=2000, similarity_threshold=None, max_skip_s=0.8)
     specs = [
         StreamSpec("a", str(clip)),
-        StreamSpec("b", str(clip), tier=Tier.M),
+        StreamSpec("b", str(clip), tier=Tier.M, max_fps=0.5),
         StreamSpec("lost", str(tmp_path / "no.mp4")),
     ]
     asked = iter(range(1000))
@@ -98,9 +115,13 @@ async def test_a_scrape_agrees_with_the_cameras(tmp_path: Path, port: int) -> No
     lanes = [Lane(spec, rules, Tier.N) for spec in specs]
     limits = {Tier.N: TierLimits(1.0, 64), Tier.X: TierLimits(7.0, 6)}
     pipeline = Pipeline(lanes, MemoryTransport(answer), [], window=4, limits=limits, server_ready=ready)
-    with served_metrics(Monitoring(metrics_port=port), pipeline, lambda: {"jsonl": 5}):
-        assert "y12_budget_ms_per_second" not in scraped(port), "nothing was decided yet"
+    watched = Monitoring(metrics_port=port, age_objective_ms=150)
+    with served_metrics(watched, pipeline, lambda: {"jsonl": 5}, [Tier.N, Tier.M]):
+        told_first = scraped(port)
+        assert "y12_budget_ms_per_second" not in told_first, "nothing was decided yet"
+        assert not [name for name in told_first if name.startswith("y12_gpu")], "no card was read"
         await pipeline.run()
+        pipeline.gpu = GpuReading("T4", 75.0, 50.0, 1200, 1590, 25.0)
         pipeline.obey(Decision(Orders(3, 640.0, 0.8, "age"), 2.5, {}, {"a": 4.0, "gone": 1.0}))
         lanes[0].audit.judged(Detections.empty(), Detections.from_rows(np.array([[0, 0, 9, 9, 0.9, 1]], np.float32)))
         metrics = scraped(port)
@@ -137,6 +158,7 @@ async def test_a_scrape_agrees_with_the_cameras(tmp_path: Path, port: int) -> No
         assert value(metrics, name) == told
     assert [s.labels["reason"] for s in metrics["y12_governor"].samples if s.value] == ["age"]
     assert {s.labels["camera"]: s.value for s in metrics["y12_pace"].samples} == {"a": 4.0}
+    assert_objectives_and_card(metrics)
     for name in ("y12_audited_frames", "y12_audited_frames_missed"):
         assert value(metrics, name, f"{name}_total", camera="a") == 1
         assert value(metrics, name, f"{name}_total", camera="b") == 0
@@ -159,7 +181,7 @@ async def test_labels_are_bounded(tmp_path: Path, port: int) -> None:
 
     counts = [series(cameras) for cameras in (1, 2, 3)]
     per_camera = counts[1] - counts[0]
-    most = 2 * len(CameraState) + len(Verdict) + len(BUCKETS_S) + len(Skip) + 14
+    most = 2 * len(CameraState) + len(Verdict) + len(BUCKETS_S) + len(Skip) + 15
     assert per_camera == counts[2] - counts[1] <= most
 
 

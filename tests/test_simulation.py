@@ -80,7 +80,7 @@ def test_no_frame_is_lost(told: dict[str, Any]) -> None:
 
 def test_a_perfect_detector_on_every_frame_is_perfect() -> None:
     """Where nothing is late that was inferred itself, plain precision is 100 %."""
-    told = answers(similarity=None, demand_fps=60.0, cameras=3, overhead_ms=1, canvases=dict.fromkeys(Tier, "960x576"))
+    told = answers(similarity=None, demand_fps=60.0, cameras=3, overhead_ms=1, canvases=dict.fromkeys(Tier, "704x416"))
     assert told["inferences_per_camera_s"] == pytest.approx(20, rel=0.01)
     assert told["ap"] == pytest.approx(100, abs=0.1)
 
@@ -122,17 +122,17 @@ def test_a_budget_is_kept_and_spent_where_things_move() -> None:
     assert by_need.card.busy_ms <= even.card.busy_ms * 1.05
     rates = [len(one.inferred_at) for one in by_need.cameras.values()]
     assert rates[0] < rates[1] < rates[2]
-    assert report(by_need)["streaming_ap"] > report(even)["streaming_ap"] + 1
+    assert report(by_need)["streaming_ap"] > report(even)["streaming_ap"] + 0.5
     assert jain(rates) < report(even)["jain"]
 
 
 def test_a_stronger_tier_is_bought_where_it_is_worth_it() -> None:
-    """With room for it, the camera whose small objects only the strongest tier sees gets it; the still one does not."""
-    told = simulated(tiers=T4, policy="budget", canvases=STAND_INS, demand_fps=5.0, capacity_ms_per_s=100.0, cameras=3)
-    still, _, busy = told.cameras.values()
-    assert still.tier is Tier.N
-    assert busy.tier is not Tier.N
-    assert report(told)["tier_share"]["yolo12n"] < 1
+    """With room for it the busy camera has one; where there is time for one n a second each, nobody has."""
+    told = {"tiers": T4, "policy": "budget", "canvases": STAND_INS, "demand_fps": 5.0, "cameras": 3}
+    rich, poor = simulated(capacity_ms_per_s=100.0, **told), simulated(capacity_ms_per_s=4.0, **told)
+    assert list(rich.cameras.values())[2].tier is not Tier.N
+    assert report(rich)["tier_share"]["yolo12n"] < 1
+    assert {one.tier for one in poor.cameras.values()} == {Tier.N}
 
 
 def test_the_audit_finds_what_the_gate_misses() -> None:

@@ -16,7 +16,7 @@ import cv2
 import httpx
 import numpy as np
 import pytest
-from conftest import ROOT, demo_clip
+from conftest import demo_clip
 from prometheus_client.parser import text_string_to_metric_families
 from served import Served, serving
 from test_fleet import configured
@@ -272,13 +272,15 @@ def test_cameras_come_and_go_without_a_trace(served: Served) -> None:
     assert camera["frames_skipped"]["failed"] == 0
 
 
-def test_schemathesis_finds_nothing(served: Served) -> None:
+def test_schemathesis_finds_nothing(served: Served, tmp_path: Path) -> None:
     """Generated requests of every kind, by the API's own description: no crash, nothing that is not described."""
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{served.url}/openapi.json", "--max-examples=15"]
     # what a source, a certificate or a pair of rates may be, no schema says: such a refusal is no finding
     options = ["--exclude-checks=positive_data_acceptance", "--phases=examples,fuzzing", "--seed=1", "--no-color"]
     options += ["--exclude-path-regex=live.mjpg|/v1/events", "--generation-database=none"]
-    process = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
+    process = subprocess.run(
+        [*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False
+    )
     try:
         assert process.returncode == 0, process.stdout
     finally:

@@ -15,6 +15,7 @@ from rich.logging import RichHandler
 from clients.config import Monitoring
 from clients.dashboard.table import fleet_line, fleet_table
 from clients.gpu import read_gpu
+from clients.logs import about
 from clients.statistics import CameraReport
 
 _REFRESH_S = 1.0
@@ -23,9 +24,12 @@ log = logging.getLogger(__name__)
 
 
 async def show(reports_of: Reports, monitoring: Monitoring) -> None:
-    """Until cancelled: a live table on a terminal, else one line every `monitoring.check_interval` seconds."""
+    """Until cancelled: a live table on a terminal, else one line every `monitoring.check_interval` seconds.
+
+    Where the log is JSON there is no table.
+    """
     console = Console(stderr=True)
-    if console.is_terminal:
+    if console.is_terminal and monitoring.log_format == "text":
         await _show_table(reports_of, monitoring, console)
     else:
         await _show_lines(reports_of, monitoring)
@@ -64,7 +68,8 @@ async def _show_lines(reports_of: Reports, monitoring: Monitoring) -> None:
         await asyncio.sleep(monitoring.check_interval)
         earlier, before_s = reports, read_s
         reports, read_s = reports_of(), time.monotonic()
-        log.info("%s%s", fleet_line(reports, earlier, read_s - before_s), await _gpu_line(monitoring))
+        gpu_line = await _gpu_line(monitoring)
+        log.info("%s%s", fleet_line(reports, earlier, read_s - before_s), gpu_line, extra=about("progress"))
 
 
 async def _gpu_line(monitoring: Monitoring) -> str:

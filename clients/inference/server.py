@@ -13,12 +13,22 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self, TypeVar
 
+import grpc
 import numpy as np
 from tritonclient.grpc import InferInput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from clients.errors import ConfigError, InferenceError, ModelError, RequestRejected, RequestTimeout, ServerUnavailable
+from clients.errors import (
+    AccessRefused,
+    ConfigError,
+    InferenceError,
+    ModelError,
+    RequestRejected,
+    RequestTimeout,
+    ServerUnavailable,
+)
+from clients.inference.access import Access
 from clients.types import Canvas, Detections, Geometry, Thresholds, Tier
 
 MAX_DETECTIONS = 300
@@ -29,8 +39,9 @@ _CHANNEL = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),  # the default waits up to two minutes for a server that is back
 ]
-_QUEUE_REFUSALS = ("request timeout expired", "exceeds maximum queue size")  # Triton reports both as UNAVAILABLE
+QUEUE_REFUSALS = ("request timeout expired", "exceeds maximum queue size")  # Triton reports both as UNAVAILABLE
 _CONTROL_TIMEOUT_S = 5.0
+_OPEN = Access()
 
 T = TypeVar("T")
 
@@ -58,10 +69,11 @@ class EngineCounts:
 class TritonLink:
     """One Triton server. Use as an async context manager."""
 
-    def __init__(self, url: str, *, request_timeout_s: float | None = None) -> None:
+    def __init__(self, url: str, *, request_timeout_s: float | None = None, access: Access = _OPEN) -> None:
         self.url = url
+        self._admin = access.headers
         self._queue_timeout_us = None if request_timeout_s is None else round(request_timeout_s * 1e6)
-        self._client = InferenceServerClient(url, channel_args=_CHANNEL)
+        self._client = InferenceServerClient(url, channel_args=_CHANNEL, creds=_credentials(access))
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,7 +113,9 @@ class TritonLink:
         return int((await self._config(f"{tier}_engine")).max_batch_size)
 
     async def _config(self, model: str) -> Any:
-        answer = await self._ask(self._client.get_model_config(model, client_timeout=_CONTROL_TIMEOUT_S))
+        answer = await self._ask(
+            self._client.get_model_config(model, headers=self._admin, client_timeout=_CONTROL_TIMEOUT_S)
+        )
         return answer.config
 
     async def labels(self, tier: Tier) -> tuple[str, ...]:
@@ -115,7 +129,9 @@ class TritonLink:
 
     async def engine_counts(self) -> EngineCounts:
         """What all engines have inferred since the server started. Raises ServerUnavailable, ModelError."""
-        answer = await self._ask(self._client.get_inference_statistics(client_timeout=_CONTROL_TIMEOUT_S))
+        answer = await self._ask(
+            self._client.get_inference_statistics(headers=self._admin, client_timeout=_CONTROL_TIMEOUT_S)
+        )
         engines = [model for model in answer.model_stats if model.name.endswith("_engine")]
         return EngineCounts(
             inferences=sum(int(model.inference_count) for model in engines),
@@ -128,16 +144,23 @@ class TritonLink:
     async def register(self, name: str, key: str, size_bytes: int) -> None:
         """Make a region of this host's shared memory known to the server. Raises ServerUnavailable, ModelError."""
         await self._ask(
-            self._client.register_system_shared_memory(name, key, size_bytes, client_timeout=_CONTROL_TIMEOUT_S)
+            self._client.register_system_shared_memory(
+                name, key, size_bytes, headers=self._admin, client_timeout=_CONTROL_TIMEOUT_S
+            )
         )
 
     async def unregister(self, name: str) -> None:
         """Make the server forget a region. Raises ServerUnavailable, ModelError."""
-        await self._ask(self._client.unregister_system_shared_memory(name, client_timeout=_CONTROL_TIMEOUT_S))
+        call = self._client.unregister_system_shared_memory(
+            name, headers=self._admin, client_timeout=_CONTROL_TIMEOUT_S
+        )
+        await self._ask(call)
 
     async def registered(self) -> frozenset[str]:
         """Names of the regions that the server knows. Raises ServerUnavailable, ModelError."""
-        answer = await self._ask(self._client.get_system_shared_memory_status(client_timeout=_CONTROL_TIMEOUT_S))
+        answer = await self._ask(
+            self._client.get_system_shared_memory_status(headers=self._admin, client_timeout=_CONTROL_TIMEOUT_S)
+        )
         return frozenset(answer.regions)
 
     async def infer(self, model: str, inputs: list[InferInput]) -> Detections:
@@ -159,12 +182,18 @@ class TritonLink:
             raise ServerUnavailable(f"{self.url}: {type(error).__name__}: {error}") from error
 
 
+def _credentials(access: Access) -> Any:
+    return grpc.ssl_channel_credentials(root_certificates=access.ca) if access.secure else None
+
+
 def translated(error: InferenceServerException, url: str) -> InferenceError:
     """Triton's and gRPC's errors in the project's words, one line each."""
     status, text = str(error.status() or ""), " ".join(str(error.message()).split())
     lowered = text.lower()
-    if any(refusal in lowered for refusal in _QUEUE_REFUSALS):
+    if any(refusal in lowered for refusal in QUEUE_REFUSALS):
         return RequestRejected(f"{url}: {text}")
+    if "protocol is restricted" in lowered:
+        return AccessRefused(f"{url}: it restricts what the fleet needs; name its key in triton.admin_key_env")
     if "DEADLINE_EXCEEDED" in status or "CANCELLED" in status:
         return RequestTimeout(f"{url}: {text}")
     if "UNAVAILABLE" in status or "shared memory region" in lowered:  # an unknown region: the server is a new one

@@ -12,6 +12,8 @@ from clients.lane import Lane
 from clients.result import Result
 from clients.sinks.jsonl import JsonlSink, Rotation, as_record
 from clients.sinks.mosaic import MosaicSink, View
+from clients.sinks.mqtt import MqttSink
+from clients.sinks.webhook import WebhookSink
 from clients.types import Tier
 from clients.zones.event import Event
 from clients.zones.event import as_record as as_event_record
@@ -61,7 +63,7 @@ class OpenSinks:
 def opened(chosen: Sinks, views: Callable[[], Sequence[View]], labels: Labels, *, cameras: int) -> Iterator[OpenSinks]:
     """`views` are the mosaic's tiles at any moment, asked in its own thread, `cameras` of them to begin with.
 
-    Raises SinkError.
+    Raises SinkError, ConfigError.
     """
     sinks = OpenSinks()
     mosaic = None
@@ -104,6 +106,10 @@ def _event_sinks(chosen: Sinks) -> Iterator[tuple[str, Taker[Event]]]:
             "events",
             JsonlSink[Event]("sinks.events", chosen.events, as_event_record, _rotation(chosen), appends=True),
         )
+    if chosen.webhook.url is not None:
+        yield "webhook", WebhookSink(chosen.webhook, _rotation(chosen))
+    if chosen.mqtt.url is not None:
+        yield "mqtt", MqttSink(chosen.mqtt)
 
 
 def _rotation(chosen: Sinks) -> Rotation:

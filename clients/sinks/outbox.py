@@ -27,6 +27,7 @@ class Outbox(Generic[Item]):
         self._take = take
         self._queue: queue.Queue[Item | None] = queue.Queue(most)
         self._has_failed = False
+        self._lock = threading.Lock()  # of `dropped`
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
         self._thread.start()
 
@@ -35,11 +36,13 @@ class Outbox(Generic[Item]):
         try:
             self._queue.put_nowait(item)
         except queue.Full:
-            self.dropped += 1
+            with self._lock:
+                self.dropped += 1
 
     def lost(self, problem: str, items: int = 1) -> None:
         """`take` could not deliver so many; the first problem in a row is logged."""
-        self.dropped += items
+        with self._lock:
+            self.dropped += items
         if not self._has_failed:
             log.error("%s: %s; what cannot be delivered is counted", self.name, problem)
         self._has_failed = True

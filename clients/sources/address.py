@@ -16,6 +16,7 @@ from typing import Self
 from urllib.parse import quote, unquote
 
 from clients.errors import ConfigError
+from clients.secret import Secrets
 from clients.types import StreamSpec
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -57,13 +58,10 @@ class Address:
         """Raises ValueError: empty, a scheme that cannot be read, a reference to a variable that is not set."""
         if not text.strip():
             raise ValueError("must be a path, a pattern, /dev/videoN or a URL, got nothing")
-        head, login, tail = _split(text)
         inserted = [_value(name, environment) for name in _REFERENCE.findall(text)]
-        target = (
-            _expanded(head, environment) + _expanded(login, environment, encode=True) + _expanded(tail, environment)
-        )
+        target = expanded_url(text, environment)
         secrets = {*inserted, *(_secrets(target))}
-        return cls(_kind(target), _shown(text), target, tuple(sorted(secrets - {""}, key=len, reverse=True)))
+        return cls(_kind(target), shown_url(text), target, tuple(sorted(secrets - {""}, key=len, reverse=True)))
 
     @property
     def is_live(self) -> bool:
@@ -92,7 +90,7 @@ class Address:
 def address_of(spec: StreamSpec) -> Address:
     """Where a camera is, in this process's environment. Raises ConfigError for a source that cannot be one."""
     try:
-        return Address.parse(spec.source, os.environ)
+        return Address.parse(spec.source, Secrets(os.environ))
     except ValueError as error:
         raise ConfigError(f"camera {spec.stream_id}: source: {error}") from None
 
@@ -122,7 +120,13 @@ def _split(text: str) -> tuple[str, str, str]:
     return scheme[0], login + at_sign, host + text[end:]
 
 
-def _shown(text: str) -> str:
+def expanded_url(text: str, environment: Mapping[str, str]) -> str:
+    """With the values of what it refers to. Raises ValueError for a variable that is not set."""
+    head, login, tail = _split(text)
+    return expanded(head, environment) + expanded(login, environment, encode=True) + expanded(tail, environment)
+
+
+def shown_url(text: str) -> str:
     """Login and query hidden; references stay as they are written."""
     head, login, tail = _split(text)
     if not head:
@@ -144,11 +148,13 @@ def _secrets(target: str) -> set[str]:
 
 def _value(name: str, environment: Mapping[str, str]) -> str:
     if name not in environment:
-        raise ValueError(f"the environment variable {name} is not set")
+        raise ValueError(f"the environment variable {name} is not set, nor is there a secret of this name")
     return environment[name]
 
 
-def _expanded(text: str, environment: Mapping[str, str], *, encode: bool = False) -> str:
+def expanded(text: str, environment: Mapping[str, str], *, encode: bool = False) -> str:
+    """`text` with the values of its `${NAME}`s. Raises ValueError for a variable that is not set."""
+
     def value(match: re.Match[str]) -> str:
         found = _value(match[1], environment)
         return quote(found, safe="") if encode else found

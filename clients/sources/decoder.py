@@ -17,6 +17,7 @@ from av.codec.context import Flags, ThreadType
 from av.video.stream import VideoStream
 
 from clients.errors import SourceError, SourceUnusable
+from clients.logs import about
 from clients.sources.cuda import CudaEngine, StreamChanged
 from clients.sources.picture import Origin
 from clients.sources.placement import NvdecPlan, Placement, cpu_only
@@ -46,10 +47,11 @@ class Tally:
 
     Frames decoded and packets skipped add up to `packets`, but for a few that are lost in a decoder that is closed
     when its connection breaks off, and pictures that come in two packets. `held_back` counts packets that had to wait,
-    because the camera sends too much.
+    because the camera sends too much. `packet_bytes` are those of all packets that came to the decoder.
     """
 
     packets: int = 0
+    packet_bytes: int = 0
     held_back: int = 0
     skipped: dict[Skip, int] = field(default_factory=lambda: dict.fromkeys(Skip, 0))
 
@@ -145,7 +147,8 @@ class Decoding:
         is_news = placement != self.placement and self.wish != "cpu" and placement.reason != self._plan.problem
         self.placement = placement
         if is_news:
-            log.info("camera %s: decoded on %s: %s", self.stream_id, placement.device, placement.reason)
+            told = about("camera_decoder", camera=self.stream_id, device=placement.device)
+            log.info("camera %s: decoded on %s: %s", self.stream_id, placement.device, placement.reason, extra=told)
 
 
 class Decoder:
@@ -172,6 +175,7 @@ class Decoder:
         """
         if arrival_ns is not None:
             self._decoding.tally.packets += 1
+            self._decoding.tally.packet_bytes += packet.size
             if self._is_left_out(packet, arrival_ns):
                 self._decoding.tally.skipped[Skip.NOT_NEEDED] += 1
                 return []

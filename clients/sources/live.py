@@ -18,6 +18,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from clients.errors import SourceError, SourceUnusable
+from clients.logs import about
 from clients.sources import tls
 from clients.sources.address import Address, Kind
 from clients.sources.clock import LiveClock
@@ -130,7 +131,8 @@ class LiveSource:
             return False
         if not self._decoding.tally.held_back:
             text = "camera %s: sends more than %g pictures a second, and is held to that (sources.max_fps)"
-            log.warning(text, self._stream_id, self._options.most_fps)
+            told = about("camera_floods", camera=self._stream_id)
+            log.warning(text, self._stream_id, self._options.most_fps, extra=told)
         self._decoding.tally.held_back += 1
         return timing.sleep(wait_s)
 

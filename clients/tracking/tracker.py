@@ -29,13 +29,15 @@ Rows = NDArray[np.intp]
 class TrackerRules:
     """`min_similarity` is the least overlap (generalised IoU, -1..1) of a match, `max_birth_overlap` the largest (IoU)
     of a new track with another object of its class. A track is confirmed, and given an id, by two detections or by one
-    of `sure_confidence`. Of more than `max_tracks`, those longest unseen are given up."""
+    of `sure_confidence`. Of more than `max_tracks`, those longest unseen are given up. A box that is off by less than
+    `jitter` (1 - IoU) was not wrong: so much do two detections of one still object differ."""
 
     min_similarity: float = -0.3
     max_birth_overlap: float = 0.4
     sure_confidence: float = 0.5
     max_lost_s: float = 2.0
     max_tracks: int = 600
+    jitter: float = 0.4
     motion: MotionRules = field(default_factory=MotionRules)
 
     def __post_init__(self) -> None:
@@ -44,6 +46,8 @@ class TrackerRules:
         for name in ("max_birth_overlap", "sure_confidence"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+        if not 0 <= self.jitter < 1:
+            raise ValueError(f"jitter must lie in 0..1, below 1, got {self.jitter}")
         if not (self.max_lost_s > 0 and self.max_tracks > 0):
             raise ValueError(f"max_lost_s and max_tracks must be positive, got {self.max_lost_s} and {self.max_tracks}")
 
@@ -96,8 +100,8 @@ class Tracker:
     def update(self, detections: Detections, time_s: float) -> Ids:
         """Take over the detections of time `time_s` and return their ids, INT64 (n,), in their order.
 
-        `wrong` is then how many boxes it has corrected: 1 for each object that came or went, 1 - IoU for each that was
-        somewhere else than predicted.
+        `wrong` is then how many boxes it has corrected: 1 for each object that came or went, up to 1 for each that was
+        further from where it was predicted than detectors' own jitter (`TrackerRules.jitter`).
 
         0 is no id (yet): a second box of an object, or one that has to be seen again. Time that runs backwards (a
         camera's clock jumped, a file began anew) starts all tracks over.
@@ -181,9 +185,10 @@ class Tracker:
             np.ones(len(found), dtype=bool),
         )
 
-    @staticmethod
-    def _corrections(predicted: Tracks, matched: Tracks, xyxy: NDArray[np.float32], births: int) -> float:
-        moved_on = float(np.sum(1 - pairwise_iou(matched.xyxy, xyxy)))
+    def _corrections(self, predicted: Tracks, matched: Tracks, xyxy: NDArray[np.float32], births: int) -> float:
+        jitter = self._rules.jitter
+        beyond = np.maximum(1 - pairwise_iou(matched.xyxy, xyxy) - jitter, 0)
+        moved_on = float(np.sum(beyond)) / (1 - jitter)
         gone = int(np.count_nonzero(predicted.is_fresh)) - int(np.count_nonzero(matched.is_fresh))
         return moved_on + births + gone
 

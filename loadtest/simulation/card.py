@@ -101,12 +101,15 @@ class VirtualCard:
         self._queued_ms, self._left = 0.0, 0
         return mean
 
-    def take_busy_percent(self) -> float | None:
-        """Share of the time since this was last asked that the card was given work for, at most 100."""
+    def take_busy(self) -> tuple[float, float | None]:
+        """Milliseconds of work given to the card since this was last asked, and their share of the time, at most 100 %.
+
+        The share is None when no time has passed.
+        """
         elapsed_ms = (self._clock.now_ns - self._looked_ns) / 1e6
         spent_ms = self.busy_ms - self._busy_at_look_ms
         self._looked_ns, self._busy_at_look_ms = self._clock.now_ns, self.busy_ms
-        return min(100.0, spent_ms / elapsed_ms * 100) if elapsed_ms else None
+        return spent_ms, min(100.0, spent_ms / elapsed_ms * 100) if elapsed_ms else None
 
 
 class _Batcher:

@@ -47,7 +47,6 @@ class Scenario:
     policy: Policy | None = None
     governor: Literal["ours", "article"] = "ours"
     by_need: bool = True
-    quality_share: float = 0.3
     capacity_ms_per_s: float = 1000.0
     threshold_percent: float = 80.0
     look_s: float = 1.0
@@ -131,7 +130,6 @@ class Simulation:
             governor_of(told.governor, rules),
             costs,
             full_ms_per_s=told.capacity_ms_per_s * told.threshold_percent / 100,
-            quality_share=told.quality_share if told.policy == "budget" else 0.0,
             by_need=told.by_need,
         )
         for one in self.cameras.values():
@@ -145,7 +143,8 @@ class Simulation:
         """What the live client does every `look_s`: read, decide, obey."""
         assert self.control is not None
         now_ns = self.clock.now_ns
-        reading = Reading(queue_ms=self.card.take_queue_ms(), busy_percent=self.card.take_busy_percent())
+        engine_ms, busy_percent = self.card.take_busy()
+        reading = Reading(engine_ms, self.card.take_queue_ms(), busy_percent)
         decision = self.control.look(reading, self.scheduler.in_flight, now_ns)
         self.scheduler.shares.window = decision.orders.window
         for name, pace in decision.paces.items():

@@ -1,0 +1,318 @@
+"""Rules, alerts and dashboards against the real thing: promtool, and a Prometheus that scrapes a running fleet."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT, moving_square, write_clip
+from test_fleet import configured, lines_of, running, wait_for_lines
+
+from deploy.server import TritonServer
+
+PROMETHEUS, GRAFANA = ROOT / "deploy" / "prometheus", ROOT / "deploy" / "grafana"
+RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))
+DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
+CARD = """\
+# TYPE nv_gpu_utilization gauge
+nv_gpu_utilization{gpu_uuid="GPU-emulated"} 0.7
+# TYPE nv_gpu_memory_used_bytes gauge
+nv_gpu_memory_used_bytes{gpu_uuid="GPU-emulated"} 5e9
+# TYPE nv_gpu_memory_total_bytes gauge
+nv_gpu_memory_total_bytes{gpu_uuid="GPU-emulated"} 1.6e10
+# TYPE DCGM_FI_DEV_SM_CLOCK gauge
+DCGM_FI_DEV_SM_CLOCK{gpu="0"} 1590
+# TYPE DCGM_FI_DEV_DEC_UTIL gauge
+DCGM_FI_DEV_DEC_UTIL{gpu="0"} 40
+"""
+
+
+def promtool(*arguments: object) -> None:
+    """Run it; what it complains of is the failure."""
+    done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def rules(kind: str) -> list[dict[str, Any]]:
+    """All rules of a kind: `alert` or `record`."""
+    groups = [group for path in RULES for group in yaml.safe_load(path.read_text())["groups"]]
+    return [rule for group in groups for rule in group["rules"] if kind in rule]
+
+
+def panels(path: Path) -> list[dict[str, Any]]:
+    """The panels of a dashboard that show something."""
+    return [panel for panel in json.loads(path.read_text())["panels"] if panel["type"] != "row"]
+
+
+def test_configuration_and_rules_are_valid() -> None:
+    """As Prometheus itself reads them."""
+    promtool("check", "config", PROMETHEUS / "prometheus.yml")
+    promtool("check", "rules", *RULES)
+
+
+def test_alerts_fire_when_they_should() -> None:
+    """The unit tests of the rules pass, and they make every alert fire."""
+    files = sorted((PROMETHEUS / "tests").glob("*.yml"))
+    promtool("test", "rules", *files)
+    told = [test for path in files for test in yaml.safe_load(path.read_text())["tests"]]
+    cases = [case for test in told for case in test.get("alert_rule_test", [])]
+    fires = {case["alertname"] for case in cases if case["exp_alerts"]}
+    assert fires == {rule["alert"] for rule in rules("alert")}
+
+
+def test_every_alert_has_a_runbook() -> None:
+    """A section of its name in docs/alerts.md, to which it leads, that says what it means and what to do."""
+    told = (ROOT / "docs" / "alerts.md").read_text()
+    sections = {part.splitlines()[0]: part for part in told.split("\n## ")[1:]}
+    for rule in rules("alert"):
+        name = rule["alert"]
+        assert rule["annotations"]["runbook"] == f"docs/alerts.md#{name.lower()}"
+        assert rule["labels"]["severity"] in ("page", "warn")
+        for part in ("**Means.**", "**Do.**"):
+            assert part in sections[name], name
+    assert {name for name in sections if name.startswith("Y12")} == {rule["alert"] for rule in rules("alert")}
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_a_dashboard_is_whole(path: Path) -> None:
+    """Panels lie on the grid beside each other, each with its own id, a title, a text and a unit; docs name each."""
+    board, told = json.loads(path.read_text()), (ROOT / "docs" / "alerts.md").read_text()
+    datasource = yaml.safe_load((GRAFANA / "provisioning" / "datasources" / "prometheus.yml").read_text())
+    uid = datasource["datasources"][0]["uid"]
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    taken: set[tuple[int, int]] = set()
+    for panel in board["panels"]:
+        at = panel["gridPos"]
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert not cells & taken, panel["title"]
+        assert at["x"] + at["w"] <= 24
+        taken |= cells
+    for panel in panels(path):
+        assert panel["title"]
+        assert panel["description"]
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert {target["datasource"]["uid"] for target in panel["targets"]} == {uid}
+        assert f"| {panel['title']} |" in told, panel["title"]
+
+
+def test_grafana_finds_what_it_is_given() -> None:
+    """The provider reads the folder that the dashboards are mounted at, and both have an address of their own."""
+    provider = yaml.safe_load((GRAFANA / "provisioning" / "dashboards" / "yolo12.yml").read_text())["providers"][0]
+    assert provider["options"]["path"] == "/etc/grafana/dashboards"
+    assert [json.loads(path.read_text())["uid"] for path in DASHBOARDS] == ["y12-camera", "y12-fleet"]
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def emulated_card() -> Iterator[str]:
+    """host:port of an exporter that tells what a T4's would."""
+
+    class Exporter(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write(CARD.encode())
+
+        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the name it is called by
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Exporter)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@dataclass(slots=True)
+class Scraper:
+    """A real Prometheus on the committed configuration; only addresses and intervals are those of the test."""
+
+    folder: Path
+    targets: dict[str, str]
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it on what an earlier one has stored, and wait until it answers."""
+        config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+        config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+        config["rule_files"] = [str(PROMETHEUS / "rules" / "*.yml")]
+        assert {job["job_name"] for job in config["scrape_configs"]} == {*self.targets, "prometheus"}
+        for job in config["scrape_configs"]:
+            job.pop("dns_sd_configs", None)
+            target = self.targets.get(job["job_name"], f"127.0.0.1:{self.port}")
+            job["static_configs"] = [{"targets": [target]}]
+        path = self.folder / "prometheus.yml"
+        path.write_text(yaml.safe_dump(config))
+        program = shutil.which("prometheus")
+        assert program, "the tests need Debian's package prometheus"
+        address, data = f"--web.listen-address=127.0.0.1:{self.port}", f"--storage.tsdb.path={self.folder / 'data'}"
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen([program, f"--config.file={path}", address, data], stdout=log, stderr=log)
+        self.until(self.is_ready)
+
+    def is_ready(self) -> bool:
+        """Whether it answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=10) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def until(self, condition: Callable[[], bool], what: str = "ready") -> None:
+        """Until it holds; a minute is more than anything here takes."""
+        deadline_s = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline_s, f"not within a minute: {what}"
+            assert self.process is not None
+            assert self.process.poll() is None, (self.folder / "log").read_text()
+            time.sleep(0.1)
+
+    def ask(self, path: str, **parameters: str) -> Any:
+        """The data of an answer. An error of the query is the failure."""
+        url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{parameters}: {error.read().decode()}") from error
+
+    def values(self, query: str) -> list[float]:
+        """The numbers that a query gives now."""
+        return [float(series["value"][1]) for series in self.ask("query", query=query)["result"]]
+
+    def kill(self) -> None:
+        """As the kernel does it when memory is short."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(timeout=30)
+
+
+@dataclass(slots=True)
+class Stack:
+    """What runs together: the fleet's process with its results, and who scrapes it."""
+
+    fleet: subprocess.Popen[str]
+    results: Path
+    scraper: Scraper
+
+
+@pytest.fixture(scope="module")
+def stack(triton: TritonServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Triton, a fleet with a still and a moving camera, the card's exporter and Prometheus. Skipped frames are audited
+    often, so that the rate of misses has something to show."""
+    folder, port = tmp_path_factory.mktemp("stack"), free_port()
+    still = write_clip(folder / "still.mp4", [np.full((192, 320, 3), 90, np.uint8)] * 50)
+    moving = write_clip(folder / "moving.mp4", moving_square(50))
+    cameras = [{"id": path.stem, "source": str(path), "loop": True} for path in (still, moving)]
+    config = configured(
+        folder,
+        cameras=cameras,
+        triton={"url": triton.grpc_url},
+        system={"target_fps": 5},
+        optimization={"audit_share": 1.0},
+        monitoring={"metrics_port": port},
+    )
+    (folder / "prometheus").mkdir()
+    log = (folder / "log").open("w")
+    with log, emulated_card() as card, running("run", "--config", config, stderr=log) as fleet:
+        wait_for_lines(folder / "detections.jsonl", 4, fleet)
+        metrics = triton.metrics_url.removeprefix("http://").removesuffix("/metrics")
+        targets = {"streams": f"127.0.0.1:{port}", "triton": metrics, "gpu": card}
+        scraper = Scraper(folder / "prometheus", targets)
+        try:
+            scraper.start()
+            yield Stack(fleet, folder / "detections.jsonl", scraper)
+        finally:
+            scraper.kill()
+            fleet.send_signal(signal.SIGTERM)
+            assert fleet.wait(timeout=30) == 0, (folder / "log").read_text()
+
+
+def test_every_target_is_scraped(stack: Stack) -> None:
+    """All four jobs answer; the two without which there is no product do so under the names that the alerts use."""
+    stack.scraper.until(lambda: stack.scraper.values("sum(up)") == [4.0])
+    assert len(stack.scraper.values('up{job=~"streams|triton"} == 1')) == 2
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_no_panel_is_empty(stack: Stack, path: Path) -> None:
+    """Each query of each panel gives numbers, while a small fleet runs without any trouble."""
+    for variable in json.loads(path.read_text())["templating"]["list"]:
+        match = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]["query"])
+        assert match is not None
+        assert "still" in stack.scraper.ask(f"label/{match[2]}/values", **{"match[]": match[1]})
+    for panel in panels(path):
+        for target in panel["targets"]:
+            query = target["expr"].replace("$__rate_interval", "10s").replace("$camera", "still")
+
+            def has_numbers(query: str = query) -> bool:
+                values = stack.scraper.values(query)
+                return bool(values) and bool(np.isfinite(values).any())
+
+            stack.scraper.until(has_numbers, f"{panel['title']}: {query}")
+
+
+def test_rules_are_evaluated_and_nothing_is_wrong(stack: Stack) -> None:
+    """No rule has an error, each recorded name has a value, and a fleet without trouble raises no alert."""
+    stack.scraper.until(lambda: all(stack.scraper.values(rule["record"]) for rule in rules("record")))
+    told = [rule for group in stack.scraper.ask("rules")["groups"] for rule in group["rules"]]
+    assert len(told) == len(rules("record")) + len(rules("alert"))
+    assert [rule["name"] for rule in told if rule["health"] != "ok"] == []
+    assert [rule["name"] for rule in told if rule.get("state", "inactive") == "firing"] == []
+
+
+def test_every_name_that_is_asked_for_exists(stack: Stack) -> None:
+    """What rules and dashboards ask of fleet and Triton is scraped; of the card's, that which stands for another."""
+    asked = [rule["expr"] for kind in ("record", "alert") for rule in rules(kind)]
+    asked += [target["expr"] for path in DASHBOARDS for panel in panels(path) for target in panel["targets"]]
+    names = set(re.findall(r"\b(?:y12_|nv_|process_|DCGM_)\w+", " ".join(asked)))
+    missing = names - set(stack.scraper.ask("label/__name__/values"))
+    card = (ROOT / "clients" / "metrics.py").read_text()
+    elsewhere = {name for name in missing if name.startswith("y12_gpu_") and f'"{name}"' in card}
+    assert missing - elsewhere - {"y12_failures_total"} == {name for name in missing if name.startswith("DCGM_")}
+
+
+def test_prometheus_is_killed(stack: Stack) -> None:
+    """The fleet goes on as if nobody had ever scraped it; the next Prometheus has what the first one had stored."""
+    stack.scraper.until(lambda: bool(stack.scraper.values("y12:cameras_live:count")))
+    began = float(
+        stack.scraper.ask("query", query="min(min_over_time(timestamp(up)[10m:1s]))")["result"][0]["value"][1]
+    )
+    stack.scraper.kill()
+    wait_for_lines(stack.results, lines_of(stack.results) + 10, stack.fleet)
+    stack.scraper.start()
+    stack.scraper.until(lambda: bool(stack.scraper.values("y12:cameras_live:count")))
+    query = f"min(min_over_time(timestamp(up)[10m:1s])) < bool {began + 1}"
+    assert stack.scraper.values(query) == [1.0]
+    states = stack.scraper.values('max by (camera) (y12_camera_state{state="live"})')
+    assert states == [1.0, 1.0]
