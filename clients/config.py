@@ -24,7 +24,7 @@ from clients.errors import ConfigError
 from clients.logs import LogFormat
 from clients.overrides import with_overrides
 from clients.section import Section as _Section
-from clients.sinks.keys import MqttKeys, WebhookKeys
+from clients.sinks.keys import ClipKeys, MqttKeys, WebhookKeys
 from clients.sources.address import address_of
 from clients.sources.tls import problem_of
 from clients.types import Canvas, DecodeOn, LiveOptions, StreamSpec, Thresholds, Tier, TlsOptions, parse_tier
@@ -207,6 +207,9 @@ class Sinks(_Section):
     rotate_keep: int = Field(5, ge=0, le=1000, description="So many files of each that was put aside are kept.")
     webhook: WebhookKeys = Field(WebhookKeys(), description="Every event as an HTTP POST.")
     mqtt: MqttKeys = Field(MqttKeys(), description="Every event as an MQTT message.")
+    clips: ClipKeys = Field(ClipKeys(), description="What the camera saw around an event.")
+    videos: Path | None = Field(None, description="Folder for a video of each camera, with boxes.")
+    videos_fps: float = Field(5, gt=0, le=30, description="Pictures per second of these videos.")
     emit: Emit = Field("inferred", description="Results of inferred frames only, or of all frames, predicted between.")
     mosaic_video: Path | None = Field(None, description="All cameras in one H.264 picture, with boxes.")
     mosaic_image: Path | None = Field(None, description="The mosaic's last picture as PNG.")
@@ -236,6 +239,14 @@ class Web(_Section):
     state: Path | None = Field(
         None, description="File that keeps what was changed over the API; empty: NAME.state.json beside NAME.yaml."
     )
+    tls_cert: Path | None = Field(None, description="PEM file of its certificate, chain included; empty is plain HTTP.")
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
+
+    @model_validator(mode="after")
+    def _both(self) -> Web:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError(f"tls_cert and tls_key go together, got {self.tls_cert} and {self.tls_key}")
+        return self
 
 
 class Settings(_Section):

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from clients.config import Camera, Settings, load_settings, parse_settings
 from clients.errors import ConfigError
-from clients.sinks.keys import MqttKeys, WebhookKeys
+from clients.sinks.keys import ClipKeys, MqttKeys, WebhookKeys
 from clients.sources.address import Address, Kind
 from clients.types import LiveOptions, Tier
 from clients.zones.keys import LineKeys, ZoneKeys
@@ -127,6 +127,8 @@ MISTAKES = {
     ),
     "a topic": ("sinks: {mqtt: {topic: 'a/#'}}", r"sinks\.mqtt\.topic: must be an MQTT topic without .*got 'a/#'"),
     "a quality of service": ("sinks: {mqtt: {qos: 3}}", r"sinks\.mqtt\.qos: .*0, 1 or 2"),
+    "an event that is none": ("sinks: {clips: {kinds: [fly]}}", r"sinks\.clips\.kinds\[0\]: .*'enter'.*got 'fly'"),
+    "a clip of nothing": ("sinks: {clips: {after_s: 0}}", r"sinks\.clips\.after_s: .*greater than 0, got 0"),
     "no rotation": ("sinks: {rotate_mb: 0}", r"sinks\.rotate_mb: .*greater than 0, got 0"),
     "a bad camera id": ("cameras: [{id: 'a b', source: x}]", r"a camera id is 1 to 64 of .*got 'a b'"),
 }
@@ -166,7 +168,7 @@ def test_a_missing_file_and_one_that_is_no_text(tmp_path: Path) -> None:
         load_settings(binary)
 
 
-NESTED = {"zones": ZoneKeys, "lines": LineKeys, "webhook": WebhookKeys, "mqtt": MqttKeys}
+NESTED = {"zones": ZoneKeys, "lines": LineKeys, "webhook": WebhookKeys, "mqtt": MqttKeys, "clips": ClipKeys}
 
 
 def sections() -> list[tuple[str, type[BaseModel]]]:

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from clients.section import Section
 from clients.sources.address import shown_url
+from clients.zones.event import Kind
 
 
 class WebhookKeys(Section):
@@ -44,6 +45,17 @@ class MqttKeys(Section):
         if not value or len(value.encode()) > 1000 or set("+#\0") & set(value) or value.startswith(("$", "/")):
             raise ValueError(f"must be an MQTT topic without + and #, not beginning with $ or /, got {value!r}")
         return value.rstrip("/")
+
+
+class ClipKeys(Section):
+    """What the camera saw around an event, as it sent it."""
+
+    folder: Path | None = Field(None, description="Folder for the clips; empty is none.")
+    before_s: float = Field(5, ge=0, le=60, description="A clip begins so long before its event, at a key frame.")
+    after_s: float = Field(5, gt=0, le=60, description="And ends so long after it.")
+    kinds: tuple[Kind, ...] = Field(("enter", "dwell", "cross"), description="Events that make clips.")
+    ring_mb: float = Field(16, gt=0, le=1000, description="Memory for the newest packets of each camera, at most.")
+    most_mb: float = Field(1000, gt=0, le=1e7, description="All clips together; the oldest are removed.")
 
 
 def _with_scheme(value: str | None, schemes: tuple[str, ...]) -> str | None:

@@ -60,7 +60,7 @@ class MqttSink:
     @property
     def dropped(self) -> int:
         """Events that were not delivered."""
-        return self._outbox.dropped
+        return self._outbox.losses.count
 
     def write(self, event: Event) -> None:
         """Hand one over; never waits."""
@@ -73,7 +73,7 @@ class MqttSink:
             self._changed.wait_for(lambda: self._is_away or not self._unconfirmed, CLOSE_S)
             unconfirmed = len(self._unconfirmed)
         if unconfirmed:
-            self._outbox.lost(f"{self._shown} has not confirmed the last events", unconfirmed)
+            self._outbox.losses.lost(f"{self._shown} has not confirmed the last events", unconfirmed)
         goodbye = self._client.publish(f"{self._keys.topic}/status", "offline", qos=1, retain=True)
         with suppress(RuntimeError, ValueError):  # it is away, and its last will says so
             goodbye.wait_for_publish(CLOSE_S)
@@ -101,7 +101,7 @@ class MqttSink:
         handed = self._client.publish(f"{self._keys.topic}/{event.stream_id}/events", body, self._keys.qos)
         waits = handed.rc is MQTTErrorCode.MQTT_ERR_NO_CONN and self._keys.qos > 0
         if handed.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS and not waits:
-            self._outbox.lost(f"{self._shown}: {paho.error_string(handed.rc)}")
+            self._outbox.losses.lost(f"{self._shown}: {paho.error_string(handed.rc)}")
             return
         with self._changed:  # not while publishing: a confirmation holds a lock that publishing needs
             if handed.mid in self._early:
@@ -119,7 +119,7 @@ class MqttSink:
             else:
                 self._early.add(mid)
             self._changed.notify_all()
-        self._outbox.delivered()
+        self._outbox.losses.delivered()
 
     def _connected(self, client: paho.Client, _user: Any, _flags: Any, code: ReasonCode, _properties: Any) -> None:
         if code.is_failure:

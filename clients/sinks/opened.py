@@ -10,9 +10,11 @@ from typing import Protocol, TypeVar
 from clients.config import Sinks
 from clients.lane import Lane
 from clients.result import Result
+from clients.sinks.clips import ClipSink
 from clients.sinks.jsonl import JsonlSink, Rotation, as_record
 from clients.sinks.mosaic import MosaicSink, View
 from clients.sinks.mqtt import MqttSink
+from clients.sinks.videos import VideosSink
 from clients.sinks.webhook import WebhookSink
 from clients.types import Tier
 from clients.zones.event import Event
@@ -42,6 +44,8 @@ class OpenSinks:
 
     of_results: dict[str, Taker[Result]] = field(default_factory=dict)
     of_events: dict[str, Taker[Event]] = field(default_factory=dict)
+    clips: ClipSink | None = None
+    videos: VideosSink | None = None
     failures: int = 0
 
     @property
@@ -56,7 +60,8 @@ class OpenSinks:
 
     def dropped(self) -> dict[str, int]:
         """Results and events that each sink could not take or deliver."""
-        return {name: sink.dropped for name, sink in (self.of_results | self.of_events).items()}
+        counted = {name: sink.dropped for name, sink in (self.of_results | self.of_events).items()}
+        return counted if self.videos is None else counted | {"videos": self.videos.dropped}
 
 
 @contextmanager
@@ -74,6 +79,12 @@ def opened(chosen: Sinks, views: Callable[[], Sequence[View]], labels: Labels, *
         for name, event_sink in _event_sinks(chosen):
             stack.callback(event_sink.close)
             sinks.of_events[name] = event_sink
+        if chosen.clips.folder is not None:
+            sinks.clips = sinks.of_events["clips"] = ClipSink(chosen.clips)
+            stack.callback(sinks.clips.close)
+        if chosen.videos is not None:
+            sinks.videos = VideosSink(views, chosen.videos, chosen.videos_fps)
+            stack.callback(sinks.videos.close)
         if chosen.mosaic_video is not None or chosen.mosaic_image is not None:
             mosaic = MosaicSink(
                 views,

@@ -65,7 +65,7 @@ class WebhookSink:
     @property
     def dropped(self) -> int:
         """Events that were not delivered."""
-        return self._outbox.dropped
+        return self._outbox.losses.count
 
     def write(self, event: Event) -> None:
         """Hand one over; never waits."""
@@ -89,7 +89,7 @@ class WebhookSink:
             failure = self._post(event.id, body)
             if failure is None:
                 self._pause_s = self._next_s = 0.0
-                self._outbox.delivered()
+                self._outbox.losses.delivered()
                 return
             problem = failure.problem
             if failure.is_final:
@@ -126,7 +126,7 @@ class WebhookSink:
             self._dead_letters.write(json.dumps(letter, separators=(",", ":")))
         except OSError as error:
             problem = f"{problem}, and {path} cannot be written: {error.strerror}"
-        self._outbox.lost(problem)
+        self._outbox.losses.lost(problem)
 
 
 def signing_key(secret: str) -> bytes:

@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -21,6 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from clients.config import Web
 from clients.errors import ConfigError
 from clients.roster import Roster
+from clients.secret import Secrets
 from clients.serving import ended
 from clients.web.app import build
 from clients.web.desk import Desk
@@ -57,10 +59,14 @@ class _Impatient(_Patient):
 class WebServer(uvicorn.Server):
     """Serves one app on a socket until `should_exit` is set."""
 
-    def __init__(self, app: FastAPI, *, patient: bool = True) -> None:
+    def __init__(
+        self, app: FastAPI, *, patient: bool = True, certificate: Path | None = None, key: Path | None = None
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
+                ssl_certfile=certificate,
+                ssl_keyfile=key,
                 http=_Patient if patient else _Impatient,
                 ws="websockets-sansio",
                 ws_max_size=64 * 1024,
@@ -96,10 +102,11 @@ async def serving(roster: Roster) -> AsyncIterator[None]:
     desk = Desk(roster, token)
     app = build(desk)
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is worth a line, the app says itself
-    server = WebServer(app)
+    server = WebServer(app, certificate=web.tls_cert, key=web.tls_key)
+    _load_tls(server.config, listener)
     task = asyncio.create_task(server.serve(sockets=[listener]), name="web")
     numbers = asyncio.create_task(_numbers(desk), name="telemetry")
-    log.info("the live wall: %s", address(web.host, listener))
+    log.info("the live wall: %s", address(web.host, listener, "http" if web.tls_cert is None else "https"))
     try:
         yield
     finally:
@@ -117,17 +124,30 @@ def token_of(web: Web) -> Token | None:
         if not _is_loopback(web.host):
             log.warning("web: whoever reaches %s can change cameras; web.token_env asks for a token", web.host)
         return None
-    value = os.environ.get(web.token_env, "")
+    try:
+        value = Secrets(os.environ).get(web.token_env, "")
+    except ValueError as error:
+        raise ConfigError(f"web.token_env: {error}") from None
     if not value:
         raise ConfigError(f"web.token_env: the environment variable {web.token_env} is not set, or empty")
     return Token(value)
 
 
-def address(host: str, listener: socket.socket) -> str:
+def _load_tls(config: uvicorn.Config, listener: socket.socket) -> None:
+    """Read the certificate before anything is served. Raises ConfigError."""
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one: not PEM, a key that does not belong to it
+        listener.close()
+        told = f"{config.ssl_certfile} and {config.ssl_keyfile} cannot be used: {error.strerror or error}"
+        raise ConfigError(f"web.tls_cert: {told}") from None
+
+
+def address(host: str, listener: socket.socket, scheme: str = "http") -> str:
     """Where to point a browser."""
     port = listener.getsockname()[1]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{shown}:{port}/"
+    return f"{scheme}://{shown}:{port}/"
 
 
 async def _numbers(desk: Desk) -> None:
