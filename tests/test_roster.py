@@ -94,6 +94,20 @@ async def test_the_file_has_the_last_word_when_it_speaks_last(tmp_path: Path) ->
 
 
 @pytest.mark.anyio
+async def test_a_file_that_was_changed_while_nothing_ran_counts(tmp_path: Path) -> None:
+    """Its new word about a camera forgets the change of that camera, and of no other."""
+    state = tmp_path / "config.state.json"
+    roster, _ = roster_of(settings(FILE), state)
+    await roster.change("a", {"max_fps": 9})
+    await roster.remove("b")
+    again = Roster(settings({**FILE, "b": {"source": "new.mp4"}}), state)
+    assert {entry.camera.id: (entry.camera.source, entry.camera.max_fps) for entry in again} == {
+        "a": ("a.mp4", 9),
+        "b": ("new.mp4", None),
+    }
+
+
+@pytest.mark.anyio
 async def test_refusals_change_nothing(tmp_path: Path) -> None:
     """An id in use, even of a paused camera; one too many; one that is not there; and a change that cannot be kept."""
     roster, twin = roster_of(settings(FILE, system={"max_streams": 2}), tmp_path / "config.state.json")

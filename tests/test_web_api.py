@@ -105,7 +105,9 @@ def test_pictures_and_numbers(served: Served) -> None:
     families = {family.name for family in text_string_to_metric_families(served.http.get("/metrics").text)}
     assert {"y12_frames", "y12_result_age_seconds", "y12_server_up"} <= families
     plan = served.http.get("/v1/plan", params={"max_fps": 1}).json()
-    assert (plan["fits"], plan["cameras"], plan["max_streams"]) == (True, 1, 50)
+    assert (plan["fits"], plan["cameras"], plan["max_streams"], plan["projected"]) == (True, 1, 50, None)
+    card = served.http.get("/v1/plan", params={"max_fps": 1, "gpu": "t4", "source": "1280x720@25/h264"}).json()
+    assert (card["projected"]["fits"], card["projected"]["cameras"]) == (True, 2)
     assert served.http.get("/healthz").json() == {"status": "ok"}
     assert served.http.get("/readyz").json() == {"status": "ready"}
 
@@ -120,6 +122,9 @@ def test_pictures_and_numbers(served: Served) -> None:
         ("GET", "/static/..%2f..%2fconfig.py", {}, 404, "Not Found"),
         ("GET", "/v1/streams/cam02/frame.jpg?width=9", {}, 422, "width"),
         ("GET", "/nothing/here", {}, 404, "Not Found"),
+        ("GET", "/v1/plan?gpu=h7", {}, 422, "no data sheet of 'h7'"),
+        ("GET", "/v1/plan?gpu=../t4.json", {}, 422, "gpu"),
+        ("GET", "/v1/plan?gpu=t4&source=huge", {}, 422, "WIDTHxHEIGHT@FPS/CODEC"),
         ("PUT", "/v1/streams", {"json": {}}, 405, "Method Not Allowed"),
         ("POST", "/v1/streams", {"content": b"{", "headers": JSON}, 422, "JSON"),
         ("POST", "/v1/streams", {"content": b"id=a", "headers": {"Content-Type": "text/plain"}}, 415, "json"),
