@@ -91,7 +91,7 @@ def _thinned(clip: Path, folder: Path) -> Path:
 async def _watched(url: str, process: psutil.Process, asked: Asked) -> dict[str, Any]:
     from playwright.async_api import async_playwright
 
-    alone = await _busy_percent(process, min(30.0, asked.seconds))
+    alone = await _busy(process, min(30.0, asked.seconds))
     async with async_playwright() as play:
         browser = await play.chromium.launch(executable_path=asked.browser, args=["--no-sandbox"])
         page = await browser.new_page(viewport={"width": 1440, "height": 900})
@@ -102,7 +102,7 @@ async def _watched(url: str, process: psutil.Process, asked: Asked) -> dict[str,
         session = await page.context.new_cdp_session(page)
         await asyncio.sleep(_SETTLED_MS / 1000)
         heaps: list[float] = []
-        watched = asyncio.create_task(_busy_percent(process, asked.seconds))
+        watched = asyncio.create_task(_busy(process, asked.seconds))
         while not watched.done():
             await session.send("HeapProfiler.collectGarbage")
             heaps.append((await session.send("Runtime.getHeapUsage"))["usedSize"] / 1e6)
@@ -110,8 +110,9 @@ async def _watched(url: str, process: psutil.Process, asked: Asked) -> dict[str,
         long_ms = [ms for start_ms, ms in await page.evaluate("window.longTasks") if start_ms > _SETTLED_MS]
         drawn = await page.evaluate("document.querySelectorAll('.tile .veil[hidden]').length")
         await browser.close()
-    after = await _busy_percent(process, min(30.0, asked.seconds))
-    before = (alone + after) / 2
+    after = await _busy(process, min(30.0, asked.seconds))
+    looked, known = watched.result(), alone.keys()
+    nobody = (alone[process.pid] + after[process.pid]) / 2
     return {
         "kind": "emulated",
         "tiles": asked.tiles,
@@ -121,17 +122,27 @@ async def _watched(url: str, process: psutil.Process, asked: Asked) -> dict[str,
         "longest_task_ms": round(max(long_ms, default=0.0)),
         "long_tasks": len(long_ms),
         "browser_heap_mb": [round(heaps[0], 2), round(max(heaps), 2), round(heaps[-1], 2)],
-        "client_cpu_percent_of_a_core": {"nobody": round(before, 1), "one_viewer": round(watched.result(), 1)},
-        "viewer_costs_percent_of_a_core": round(watched.result() - before, 1),
+        "client_cpu_percent_of_a_core": {
+            "nobody": round((sum(alone.values()) + sum(after.values())) / 2, 1),
+            "one_viewer": round(sum(looked.values()), 1),
+        },
+        "viewer_costs_percent_of_a_core": {
+            "event_loop": round(looked[process.pid] - nobody, 1),
+            "previews": round(sum(busy for thread, busy in looked.items() if thread not in known), 1),
+        },
     }
 
 
-async def _busy_percent(process: psutil.Process, seconds: float) -> float:
-    """Of one core."""
-    before, began_s = process.cpu_times(), time.monotonic()
+async def _busy(process: psutil.Process, seconds: float) -> dict[int, float]:
+    """How busy each thread is, in percent of a core. The event loop's has the process's number."""
+    before, began_s = _spent(process), time.monotonic()
     await asyncio.sleep(seconds)
-    after = process.cpu_times()
-    return (after.user + after.system - before.user - before.system) / (time.monotonic() - began_s) * 100
+    after, elapsed_s = _spent(process), time.monotonic() - began_s
+    return {thread: (spent - before.get(thread, 0.0)) / elapsed_s * 100 for thread, spent in after.items()}
+
+
+def _spent(process: psutil.Process) -> dict[int, float]:
+    return {thread.id: thread.user_time + thread.system_time for thread in process.threads()}
 
 
 def _cycles(url: str, process: psutil.Process, asked: Asked) -> dict[str, Any]:
