@@ -4,6 +4,8 @@ Each service gets what its container would: the files that its image copies, rea
 no capability, the network of the stack or none, the variables of the file and no others. `bubblewrap` makes it; the
 packages are those of this machine's environments instead of the images'. Run it inside `pod_command`, whose network has
 a loopback of its own, on which the services' names stand for each other.
+
+    python tests/compose_pod.py        the profile cpu from nothing, and once more with its models built; JSON on stdout
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -133,6 +136,8 @@ def children(pid: int) -> list[int]:
 def run(folder: Path, profile: str, left_out: tuple[str, ...]) -> dict[str, Any]:
     """Start in order, wait for the first detection and for what Prometheus sees, stop in reverse order."""
     found = {name: one for name, one in services(profile).items() if name not in left_out}
+    results = folder / "volumes" / "results" / "detections.jsonl"
+    results.unlink(missing_ok=True)
     containers: list[Container] = []
     told: dict[str, Any] = {"order": [], "ready_s": {}}
     started_s = time.monotonic()
@@ -146,7 +151,6 @@ def run(folder: Path, profile: str, left_out: tuple[str, ...]) -> dict[str, Any]
             told["order"].append(name)
             wait_for(lambda container=container: is_ready(container), f"{name} is not ready", container.log)
             told["ready_s"][name] = round(time.monotonic() - started_s, 1)
-        results = folder / "volumes" / "results" / "detections.jsonl"
         wait_for(lambda: b"\n" in results.read_bytes(), "no detection", results)
         told["first_detection_s"] = round(time.monotonic() - started_s, 1)
         told["first"] = json.loads(results.read_text().splitlines()[0])
@@ -186,5 +190,25 @@ def wait_for(happens: Callable[[], bool], otherwise: str, log: Path) -> None:
         time.sleep(_LOOK_S)
 
 
+def twice(folder: Path) -> dict[str, Any]:
+    """Seconds of two starts of the profile cpu: everything to be exported, then nothing."""
+    told = {}
+    for start in ("from nothing", "models built"):
+        asked = subprocess.run(pod_command(folder, "cpu", "grafana"), capture_output=True, text=True, check=False)
+        if asked.returncode != 0:
+            raise SystemExit(asked.stderr)
+        found = json.loads(asked.stdout.splitlines()[-1])
+        told[start] = {name: found[name] for name in ("ready_s", "first_detection_s", "stopped_s")}
+    return told
+
+
+def main(arguments: list[str]) -> dict[str, Any]:
+    """In a pod: FOLDER PROFILE SERVICE-LEFT-OUT…; outside: nothing."""
+    if arguments:
+        return run(Path(arguments[0]), arguments[1], tuple(arguments[2:]))
+    with tempfile.TemporaryDirectory() as folder:
+        return twice(Path(folder))
+
+
 if __name__ == "__main__":
-    print(json.dumps(run(Path(sys.argv[1]), sys.argv[2], tuple(sys.argv[3:]))))
+    print(json.dumps(main(sys.argv[1:])))

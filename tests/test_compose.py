@@ -10,10 +10,16 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import av
 import jsonschema
 import pytest
 from compose_file import PROFILES, ROOT, STACKS, command, compose, in_order, services, variables
+from conftest import moving_square, write_clip
+from live_servers import rtsp_server
 from packaging.requirements import Requirement
+
+from clients.config import load_settings
+from demo.run import CLIP_S
 
 DOCKERFILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))
 PAIRS = {"26.08": "11.2.1.2"}  # Triton's image and the TensorRT in it; a new one is looked up in NVIDIA's release notes
@@ -249,3 +255,32 @@ def requirements(groups: dict[str, Any], name: str) -> list[Requirement]:
 def pins(file: Path) -> dict[str, str]:
     lines = (line for line in file.read_text().splitlines() if not line.startswith("#"))
     return dict(line.split("==") for line in lines)
+
+
+def test_the_fifty_demo_cameras_are_the_demo_but_for_their_sources() -> None:
+    """config.cameras.yaml says what config.demo.yaml says; its cameras are those that the service `cameras` serves."""
+    fifty, demo = (load_settings(ROOT / name) for name in ("config.cameras.yaml", "config.demo.yaml"))
+    for section in ("system", "model", "optimization", "sources", "triton"):
+        assert getattr(fifty, section) == getattr(demo, section), section
+    served = command(services()["cameras"])
+    assert len(fifty.cameras) == int(served[served.index("--cameras") + 1]) == fifty.system.max_streams
+    assert [camera.source for camera in fifty.cameras] == [f"rtsp://${{DEMO_CAMERAS}}/{c.id}" for c in fifty.cameras]
+
+
+def test_a_folder_of_clips_is_served_as_so_many_cameras(tmp_path: Path) -> None:
+    """The clips are dealt out in turns: with two of them, camera 1 and 3 are the same."""
+    for name, width in (("a", 320), ("b", 160)):
+        write_clip(tmp_path / f"{name}.mp4", moving_square(10, width=width))
+    widths = []
+    with rtsp_server("--folder", str(tmp_path), "--cameras", "3") as port:
+        for number in (1, 2, 3):
+            url = f"rtsp://127.0.0.1:{port}/cam{number:02}"
+            with av.open(url, options={"rtsp_transport": "tcp"}, timeout=20) as camera:
+                widths.append(camera.streams.video[0].codec_context.width)
+    assert widths == [320, 160, 320]
+
+
+def test_the_stack_renders_the_clips_that_everybody_renders() -> None:
+    """Of another length they would be rendered anew by each who needs them, in a checkout that shares them."""
+    words = command(services()["demo-clips"])
+    assert words[words.index("--seconds") + 1] == str(CLIP_S)

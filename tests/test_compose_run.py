@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 from typing import Any
 
 import pytest
-from compose_file import command, in_order, services
+from compose_file import PROFILES, ROOT, command, in_order, services
 from compose_pod import pod_command
 from conftest import demo_clip
 
@@ -69,3 +71,28 @@ def test_every_command_is_one_that_our_programs_take(name: str) -> None:
     if program == "export" and words[0] != "build":
         words = ["models", *words]  # as the program itself completes it
     assert PARSERS[program]().parse_args(words)
+
+
+def _commands(text: str) -> list[list[str]]:
+    """The words of each `docker compose` command in the blocks of a page."""
+    blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)).replace("\\\n", " ")
+    found = [line.split("#")[0].split("&&")[-1] for line in blocks.splitlines() if "docker compose" in line]
+    return [shlex.split(line)[2:] for line in found]
+
+
+@pytest.mark.parametrize("words", _commands((ROOT / "docs" / "operations.md").read_text()), ids=" ".join)
+def test_commands_of_the_operations_guide_name_what_exists(words: list[str]) -> None:
+    """Profiles and services are those of the file, and what is run in a service is taken by its program's parser."""
+    known = set(services())
+    if "--profile" in words:
+        place = words.index("--profile")
+        assert words[place + 1] in PROFILES
+        del words[place : place + 2]
+    action, *rest = words
+    assert action in ("up", "down", "ps", "logs", "exec", "restart", "stop", "build", "kill")
+    if action == "exec":
+        service, python, dash_m, program, *arguments = rest
+        assert (service in known, python, dash_m) == (True, "python", "-m")
+        assert PARSERS[program]().parse_args(arguments)
+    if action in ("logs", "restart"):
+        assert {word for word in rest if not word.startswith("-")} - {"10m"} <= known

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, has_card, moving_square, write_clip
-from live_servers import jpegs, mjpeg, tcp_server
+from live_servers import http_server, jpegs, mjpeg, tcp_server
 
 from clients.config import load_settings
 from clients.types import Tier
@@ -20,7 +20,7 @@ from deploy.doctor.card import CardFacts, judge_card, judge_memory, nvcuvid_prob
 from deploy.doctor.engines import judge_engines
 from deploy.doctor.findings import Finding, Level, ok, worst
 from deploy.doctor.host import judge_disks, judge_ports, judge_shared_memory
-from deploy.doctor.site import judge_config, judge_readiness, memory_need_mb, planned
+from deploy.doctor.site import judge_config, judge_readiness, memory_need_mb, planned, sheet_of
 from deploy.server import TritonServer
 from export.machine import Card
 from export.spec import engine_name
@@ -104,6 +104,11 @@ def test_an_unknown_data_sheet_is_said_not_raised(tmp_path: Path) -> None:
     said = planned(load_settings(fifty(tmp_path)), {}, "h9000")
     assert isinstance(said, str)
     assert "h9000" in said
+
+
+def test_the_data_sheet_is_chosen_by_the_cards_name() -> None:
+    """A card that nobody has a sheet of is planned as a T4."""
+    assert [sheet_of(name) for name in ("Tesla T4", "NVIDIA L4", "NVIDIA L40S")] == ["t4", "l4", "t4"]
 
 
 def fifty(tmp_path: Path) -> Path:
@@ -245,6 +250,40 @@ def test_a_visit_to_a_server_that_runs(triton: TritonServer, tmp_path: Path) -> 
     assert told["verdict"] == "problem"
     code, told, _ = doctor(*asked[:-1], "triton.url=127.0.0.1:9")
     assert code == 1
+    config.write_text(config.read_text().replace(str(clip), '"rtsp://${NOT_SET_HERE}/1"'))
+    code, told, _ = doctor(*asked)
+    assert code == 1
+    code, told, table = doctor(*asked, "--no-cameras")  # as from Triton's container, which has no secrets of cameras
+    assert code == 0, table
+
+
+def health(*arguments: str) -> tuple[int, str]:
+    """Exit code and what it says, without site-packages, as in a container's check."""
+    command = [sys.executable, "-S", "-m", "deploy.health", *arguments]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return process.returncode, process.stderr.strip()
+
+
+def test_a_server_is_healthy_when_every_named_ensemble_is_ready(triton: TritonServer) -> None:
+    """One tier that is missing, or nobody there, is not well, and one line says which."""
+    port = triton.http_url.rpartition(":")[2]
+    assert health("triton", "yolo12n", "--port", port) == (0, "")
+    assert health("triton", "yolo12n", "yolo12x", "--port", port) == (1, "not ready: yolo12x")
+    assert health("triton", "--port", "9") == (1, "Triton is not ready")
+
+
+def test_a_fleet_is_healthy_while_its_triton_answers_it() -> None:
+    """By its own metrics."""
+    for value, expected in (("1.0", (0, "")), ("0.0", (1, "the fleet runs, its Triton does not answer"))):
+        with http_server(lambda _path, value=value: f"y12_server_up {value}\n".encode()) as port:
+            assert health("streams", "--port", str(port)) == expected
+    assert health("streams", "--port", "9") == (1, "the fleet does not answer")
+
+
+@pytest.mark.parametrize("words", [(), ("unknown",), ("page",), ("streams", "more")])
+def test_a_wrong_health_check_is_no_verdict(words: tuple[str, ...]) -> None:
+    """2, which no container takes for well."""
+    assert health(*words)[0] == 2
 
 
 @pytest.mark.skipif(has_card(), reason="there is a GPU here")

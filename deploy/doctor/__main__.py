@@ -39,6 +39,7 @@ from deploy.doctor.site import (
     judge_readiness,
     memory_need_mb,
     planned,
+    sheet_of,
 )
 
 _PORTS = {"WEB_PORT": 8080, "PROMETHEUS_PORT": 9090, "GRAFANA_PORT": 3000}
@@ -75,7 +76,8 @@ def examine(options: argparse.Namespace) -> Iterator[Finding]:
         return
     if not (inside and options.preflight):  # the container of Triton brings its own
         yield judge_shared_memory(settings)
-    yield from _site(settings, options, card if isinstance(card, CardFacts) else None)
+    if not options.no_cameras:
+        yield from _site(settings, options, card if isinstance(card, CardFacts) else None)
     if not options.preflight:
         yield from _served(settings, options)
 
@@ -83,7 +85,8 @@ def examine(options: argparse.Namespace) -> Iterator[Finding]:
 def _settings(options: argparse.Namespace) -> Settings | Finding:
     try:
         settings = load_settings(options.config, options.overrides)
-        settings.streams(may_be_empty=True)
+        if not options.no_cameras:
+            settings.streams(may_be_empty=True)
     except ConfigError as error:
         return problem("configuration", "; ".join(str(error).splitlines()), f"correct {options.config}")
     return settings
@@ -115,7 +118,7 @@ def _nvdec(settings: Settings, card: CardFacts | None) -> NvdecPlan:
 def _plan(
     settings: Settings, options: argparse.Namespace, card: CardFacts, seen: Mapping[str, Seen]
 ) -> Iterator[Finding]:
-    found = planned(settings, seen, options.gpu)
+    found = planned(settings, seen, options.gpu or sheet_of(card.name))
     if not isinstance(found, str) and (need := memory_need_mb(found, card.memory_mb)) is not None:
         yield judge_memory(card, *need, is_before=options.preflight)
     yield from judge_plan(found)
@@ -150,9 +153,11 @@ def _parser() -> argparse.ArgumentParser:
     text = "before the start: a dead camera is a warning, ports must be free, Triton is not asked"
     parser.add_argument("--preflight", action="store_true", help=text)
     parser.add_argument("--no-gpu", action="store_true", help="there is none, and none is wanted")
+    text = "leave the cameras alone: they cannot be reached from here, such as from Triton's container"
+    parser.add_argument("--no-cameras", action="store_true", help=text)
     parser.add_argument("--tiers", type=_tiers, default=(), metavar="T,T", help="what is exported and served here")
-    text = "data sheet of the card, for the plan (default %(default)s)"
-    parser.add_argument("--gpu", default="t4", metavar="NAME", help=text)
+    text = "data sheet for the plan, such as t4 (default: by the card's name)"
+    parser.add_argument("--gpu", metavar="NAME", help=text)
     text = "seconds that each camera is watched for its bitrate (default %(default)s)"
     parser.add_argument("--watch", type=float, default=2.0, metavar="S", help=text)
     parser.add_argument(

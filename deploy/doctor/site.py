@@ -11,7 +11,7 @@ from clients.capacity.of_settings import demand_of
 from clients.capacity.plan import Plan, plan
 from clients.check import Seen
 from clients.config import Settings
-from clients.data_sheet import sheet
+from clients.data_sheet import known_sheets, sheet
 from clients.errors import ConfigError
 from clients.sources.placement import Load, NvdecPlan
 from clients.types import StreamSpec, Tier
@@ -64,6 +64,11 @@ def judge_decoding(seen: Mapping[str, Seen], nvdec: NvdecPlan) -> Finding:
         mend = "send H.265, sub-streams or fewer pictures a second; a T4 decodes about 1 000 of 1080p H.264 a second"
         return warning("decoding", f"{told}; {full} more do not fit and the CPU decodes them", mend)
     return ok("decoding", told, on_gpu=on_card, used=round(nvdec.used, 3))
+
+
+def sheet_of(card: str) -> str:
+    """The name of the data sheet of a card called so, such as `l4` for NVIDIA L4; a T4's where there is none."""
+    return next((name for name in known_sheets() if name.upper() in card.upper().split()), "t4")
 
 
 def planned(settings: Settings, seen: Mapping[str, Seen], gpu: str) -> Plan | str:
