@@ -297,7 +297,7 @@ async def test_servers_that_differ_are_refused_by_name(
 ) -> None:
     """Other classes for one tier, another canvas; one that is away is no reason, as long as another is there."""
     emulated, demo = ({"url": server.grpc_url} for server in (cards[0], triton))
-    with pytest.raises(ConfigError, match=rf"{demo['url']} serves yolo12n with other classes \(3: "):
+    with pytest.raises(ConfigError, match=rf"{demo['url']} serves yolo12n with other classes \(4: person"):
         await Fleet(configured(clips, emulated, demo)).__aenter__()
     wide = configured(clips, emulated)
     wide = wide.model_copy(update={"model": wide.model.model_copy(update={"canvas": "704x416"})})
