@@ -1,7 +1,8 @@
 """What one, two, four Tritons give, and what the death of one costs: real servers on emulated cards, one real fleet.
 
 The cards are slowed down, so that a small machine can feed several of them; the cameras' pictures come uncoded. At
-saturation every camera asks for more than it gets. When a server is killed, the load is what the other one can carry:
+saturation every camera asks for more than it gets, each card has as many cameras, and nothing governs: a governor's
+times are not slowed down. When a server is killed, the load is what the other one can carry:
 what is measured is the silence that each camera has, and when it has its usual rhythm again.
 """
 
@@ -33,8 +34,9 @@ from loadtest.profile import GpuProfile, read_profile
 from loadtest.raw_clips import raw_clip
 
 _DIFFERENT = 4  # clips; more cameras than that show the same ones
-_WARM_S = 4.0  # before anything counts
-_FULL, _DEATH = (48, 4.0, 40.0), (8, 4.0, 10.0)  # cameras, inferences per second of each, how much slower a card is
+_WARM_S = 5.0  # before anything counts
+_FULL = (16, 2.5, 80.0)  # cameras of each card, inferences per second of each camera, how much slower a card is
+_DEATH = (8, 4.0, 10.0)  # the same, cameras of both cards
 _RHYTHM = 2.5  # a camera has settled when no two results are so many of its intervals apart
 
 
@@ -63,7 +65,7 @@ def measure(asked: Asked, profile: GpuProfile) -> dict[str, Any]:
 async def _saturated(asked: Asked, profile: GpuProfile, clips: Sequence[Path], count: int) -> dict[str, Any]:
     cameras, fps, scale = _FULL
     with _cards(asked, profile, count, scale) as servers:
-        async with Fleet(_settings(clips, servers, cameras, fps, scale)) as fleet:
+        async with Fleet(_settings(clips, servers, cameras * count, fps, scale, governor="off")) as fleet:
             await asyncio.sleep(_WARM_S)
             before, started_s = fleet.stats().inferences, time.monotonic()
             await asyncio.sleep(asked.seconds)
@@ -122,14 +124,19 @@ def _cards(asked: Asked, profile: GpuProfile, count: int, scale: float) -> Itera
 
 
 def _settings(
-    clips: Sequence[Path], servers: Sequence[TritonServer], cameras: int, fps: float, scale: float
+    clips: Sequence[Path],
+    servers: Sequence[TritonServer],
+    cameras: int,
+    fps: float,
+    scale: float,
+    governor: str = "ours",
 ) -> Settings:
     """On a card that is slower by `scale` everything may take so much longer."""
     model = "yolo12n"
     content = {
-        "system": {"max_streams": 500},
+        "system": {"max_streams": 500, "min_batch_size": 16},
         "model": {"default": model, "fallback": model, "high_precision": model},
-        "optimization": {"enable_memory_optimization": False},
+        "optimization": {"enable_memory_optimization": False, "governor": governor},
         "monitoring": {"age_objective_ms": 200 * scale},
         "triton": {"endpoints": [{"url": one.grpc_url} for one in servers], "timeout_ms": 2000 * scale},
         "sinks": {"jsonl": None},

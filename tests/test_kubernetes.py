@@ -74,7 +74,7 @@ def test_every_file_is_applied() -> None:
     assert maps == [{"name": "fleet-config", "files": ["config.yaml"]}]
 
 
-@pytest.mark.parametrize(("name", "pod"), pods(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("name", "pod"), list(pods()), ids=lambda value: value if isinstance(value, str) else "")
 def test_pods_are_of_the_restricted_kind(name: str, pod: Manifest) -> None:
     """What the namespace enforces: not root, a seccomp profile, no token of the cluster, volumes of harmless kinds."""
     told = of_kind("Namespace")["yolo12-fleet"]["metadata"]["labels"]
