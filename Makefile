@@ -55,7 +55,7 @@ triton: setup ## run the demo's Triton alone, on ports 8000 to 8002, until Ctrl-
 	.venv/bin/python -m deploy.triton --config config.demo.yaml
 
 stack: setup .venv/.test ## the profile cpu of docker-compose.yml, its commands and checks, without an engine; seconds until detections
-	@.venv/bin/python -m demo render --cameras 8 --seconds 30 >/dev/null
+	@.venv/bin/python -m demo render --cameras 8 --seconds 36 >/dev/null
 	@.venv/bin/python tests/compose_pod.py
 
 pins: .venv/.test ## pin anew what the images install, after a change of pyproject.toml's groups
