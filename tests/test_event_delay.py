@@ -18,7 +18,7 @@ from loadtest.event_delay import Arrivals, broker, receiver, ring_cost_us, updat
 
 
 def test_what_arrives_is_matched_with_its_answer(tmp_path: Path) -> None:
-    """Each event at both ends once; the delay counts from the answer of its frame; what no answer caused is left out."""
+    """Each event at both ends once; the delay counts from the answer of its frame, if one caused it."""
     by_mqtt, by_http = Arrivals(), Arrivals()
     with broker(by_mqtt) as mqtt, receiver(by_http) as webhook:
         publishing = MqttSink(MqttKeys(url=mqtt))
