@@ -10,7 +10,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 CODE := clients deploy export loadtest demo tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fifty reliability fuzz soak test check format triton pins audit bench-setup clean
+.PHONY: help setup demo fifty emulator locust reliability fuzz soak test check format triton pins audit bench-setup clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,12 @@ demo: setup ## render cameras, run them through a real Triton, live wall: CAMERA
 
 fifty: setup ## fifty H.264 cameras against a real Triton whose engines only wait: SECONDS=60
 	@.venv/bin/python -m loadtest fifty --seconds $(FIFTY_SECONDS)
+
+emulator: setup ## a Triton with an emulated T4 and its exporter, on ports 8000 to 8002 and 9401, until Ctrl-C
+	@.venv/bin/python -m loadtest emulator
+
+locust: setup .venv/.test ## Locust's web interface, loading an emulated T4 as cameras would; HOST=host:8001 for a server of yours
+	@.venv/bin/locust -f loadtest/locustfile.py --web-host 127.0.0.1 $(if $(HOST),--host $(HOST))
 
 reliability: setup ## faults injected into a running fleet, one after the other; no camera may be lost
 	@.venv/bin/python -m loadtest reliability
@@ -71,7 +77,7 @@ clean: ## remove environments, clips and results
 
 .venv/.test: .venv/.clients
 	@echo "installing the packages for export, tests and checks into .venv" >&2
-	@.venv/bin/python $(PIP_INSTALL) --group clients --group export --group test --group lint
+	@.venv/bin/python $(PIP_INSTALL) --group clients --group export --group load --group test --group lint
 	@touch $@
 
 .venv-triton/.server: pyproject.toml

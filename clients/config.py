@@ -24,6 +24,7 @@ from clients.errors import ConfigError
 from clients.logs import LogFormat
 from clients.overrides import with_overrides
 from clients.section import Section as _Section
+from clients.sinks.keys import ClipKeys, MqttKeys, WebhookKeys
 from clients.sources.address import address_of
 from clients.sources.tls import problem_of
 from clients.types import Canvas, DecodeOn, LiveOptions, StreamSpec, Thresholds, Tier, TlsOptions, parse_tier
@@ -204,6 +205,11 @@ class Sinks(_Section):
     events: Path | None = Field(None, description="One JSON line per event of a zone or line, added to the file.")
     rotate_mb: float = Field(100, gt=0, le=1e6, description="A file of lines is put aside when it is this large.")
     rotate_keep: int = Field(5, ge=0, le=1000, description="So many files of each that was put aside are kept.")
+    webhook: WebhookKeys = Field(WebhookKeys(), description="Every event as an HTTP POST.")
+    mqtt: MqttKeys = Field(MqttKeys(), description="Every event as an MQTT message.")
+    clips: ClipKeys = Field(ClipKeys(), description="What the camera saw around an event.")
+    videos: Path | None = Field(None, description="Folder for a video of each camera, with boxes.")
+    videos_fps: float = Field(5, gt=0, le=30, description="Pictures per second of these videos.")
     emit: Emit = Field("inferred", description="Results of inferred frames only, or of all frames, predicted between.")
     mosaic_video: Path | None = Field(None, description="All cameras in one H.264 picture, with boxes.")
     mosaic_image: Path | None = Field(None, description="The mosaic's last picture as PNG.")
@@ -233,6 +239,14 @@ class Web(_Section):
     state: Path | None = Field(
         None, description="File that keeps what was changed over the API; empty: NAME.state.json beside NAME.yaml."
     )
+    tls_cert: Path | None = Field(None, description="PEM file of its certificate, chain included; empty is plain HTTP.")
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
+
+    @model_validator(mode="after")
+    def _both(self) -> Web:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError(f"tls_cert and tls_key go together, got {self.tls_cert} and {self.tls_key}")
+        return self
 
 
 class Settings(_Section):
@@ -372,6 +386,7 @@ def parse_layout(stream_id: str, content: Mapping[str, Any]) -> Layout:
         raise ConfigError("\n".join(_complaint(detail) for detail in details)) from None
 
 
+_SECRET = {"source", "webhook", "mqtt"}  # what is written there may hold a password
 _MERGE = "tag:yaml.org,2002:merge"  # `<<: *defaults`: what it brings may be overridden
 
 
@@ -415,7 +430,7 @@ def _complaint(detail: Any) -> str:
         return f"{where}: is required and missing"
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    if ", got " in message or path[-1:] == ("source",):  # a source may hold a password
+    if ", got " in message or _SECRET & set(path):
         return f"{where}: {message}"
     return f"{where}: {message}, got {detail['input']!r}"
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,7 +27,7 @@ from clients.audit import AuditRules
 from clients.config import Settings, TransportName, load_settings, parse_camera
 from clients.control import Control, Decision
 from clients.dashboard.live import show
-from clients.errors import FleetStopped, NoRoom, StreamExists, TooManyStreams, UnknownStream
+from clients.errors import ConfigError, FleetStopped, NoRoom, StreamExists, TooManyStreams, UnknownStream
 from clients.fallback import Fallback, resolve_tier
 from clients.inference.choose import open_transport
 from clients.inference.server import EngineCounts, TritonLink
@@ -49,6 +50,7 @@ from clients.serving import (
     wait_ready,
 )
 from clients.signals import Signals, nothing
+from clients.sinks.clips import ClipSink
 from clients.sinks.mosaic import View
 from clients.sinks.opened import OpenSinks, opened, view_of
 from clients.statistics import CameraReport, Summary, Totals
@@ -99,6 +101,7 @@ class Fleet:
         self._removed = Totals()
         self._subscriptions = Subscriptions()
         self._events = EventBus()
+        self._clips: ClipSink | None = None
         self._stack = AsyncExitStack()
         self._running: _Running | None = None
 
@@ -164,6 +167,8 @@ class Fleet:
             self._removed.add(report)
             self._subscriptions.close(stream_id)
             self._events.close(stream_id)
+            if self._clips is not None:
+                self._clips.forget(stream_id)
             self._ids.discard(stream_id)
             self._wanted.pop(stream_id, None)
         return report
@@ -313,6 +318,7 @@ class Fleet:
             edges=edges_of(settings, served) if control is not None else None,
         )
         self._events.start(served.labels, sinks.events)
+        self._clips = sinks.clips
         for spec in self._first:
             self._enter(pipeline, self._lane(spec, served))
         before = await engine_counts(link)
@@ -363,7 +369,14 @@ class Fleet:
         audit = AuditRules(share=settings.optimization.audit_share)
         emit, canvas = settings.sinks.emit, settings.canvas
         rules = gate_rules(settings, spec)
-        return Lane(spec, rules, tier, emit, canvas=canvas, audit=audit, nvdec=self._nvdec)
+        lane = partial(Lane, spec, rules, tier, emit, canvas=canvas, audit=audit, nvdec=self._nvdec)
+        if self._clips is None:
+            return lane()
+        try:
+            return lane(tap=self._clips.ring(spec.stream_id))
+        except ConfigError:
+            self._clips.forget(spec.stream_id)
+            raise
 
     def _views(self) -> list[View]:
         running = self._running

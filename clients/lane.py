@@ -19,7 +19,7 @@ from clients.reader import Reader
 from clients.result import Result
 from clients.scene import Scene
 from clients.sources.connection import CameraState
-from clients.sources.decoder import Decoding
+from clients.sources.decoder import Decoding, Tap
 from clients.sources.frame import Frame
 from clients.sources.letterbox import letterbox
 from clients.sources.placement import NvdecPlan, cpu_only
@@ -44,11 +44,12 @@ class Lane:
         canvas: Canvas | None = None,
         audit: AuditRules | None = None,
         nvdec: NvdecPlan | None = None,
+        tap: Tap | None = None,
     ) -> None:
         """`tier` is what serves it now; `wanted` is what it is to have, at first `spec.tier`, which may be missing.
 
-        `nvdec` is what the decoder goes by; without it, it is the CPU's. Raises ConfigError for an impossible source,
-        and where CUDA is insisted on and there is none.
+        `tap` sees its packets, `nvdec` is what the decoder goes by; without it, it is the CPU's. Raises ConfigError for
+        an impossible source, and where CUDA is insisted on and there is none.
         """
         nvdec = nvdec or cpu_only()
         if spec.decode == "cuda" and nvdec.problem is not None:
@@ -84,6 +85,7 @@ class Lane:
             wish=spec.decode,
             plan=nvdec,
             canvas=self._canvas,
+            tap=tap,
         )
         self._reader = Reader(spec, self._offer, decoding)
 

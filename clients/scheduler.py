@@ -8,6 +8,7 @@ anything else happens. Each tier has a virtual clock V. A camera of weight w tha
 the earliest is granted, and V becomes its deadline (self-clocked fair queueing: Golestani, INFOCOM 1994; the credit of
 one period makes up for the time until the next frame arrives). Under overload the turns of a tier are thus shared as
 the weights are, and what a camera does not ask for goes to the others: weighted max-min over what the gates pass.
+Around full load, where a camera often has nothing waiting when its turn would come, that holds only roughly.
 
 A camera with `min_fps` whose last turn is longer ago than that is *due*, and goes before the others, the longest
 overdue first. Of two turns in a row one at most is given so while others wait: minima are kept as long as they sum up

@@ -37,6 +37,21 @@ class Histogram:
         self._bins += other._bins
         self.sum_ms += other.sum_ms
 
+    def as_counts(self) -> list[list[int]]:
+        """[bin, values in it] of every bin that is not empty, for another process; `of_counts` reads it."""
+        return [[int(index), int(self._bins[index])] for index in np.flatnonzero(self._bins)]
+
+    @classmethod
+    def of_counts(cls, counts: Sequence[Sequence[int]], sum_ms: float) -> Histogram:
+        """The histogram that `as_counts` told of. Raises ValueError for a bin that there is not."""
+        histogram = cls()
+        for index, values in counts:
+            if not (0 <= index < len(histogram._bins) and values >= 0):
+                raise ValueError(f"a histogram has bins 0..{len(histogram._bins) - 1}, got {values} in {index}")
+            histogram._bins[index] = values
+        histogram.sum_ms = sum_ms
+        return histogram
+
     def cumulative(self, bounds_ms: Sequence[float]) -> list[int]:
         """How many values do not exceed each of the bounds, to 1 %."""
         sums = np.cumsum(self._bins)

@@ -61,6 +61,7 @@ def _commands() -> dict[str, Command]:
         "evaluate": Command(
             "measure the weights as served, and in PyTorch", measures.evaluate_options, measures.evaluate
         ),
+        "screenshots": Command("take the pictures of the live wall for the documentation", _run_options, _screenshots),
         "pages": Command(
             "write the documentation's contact sheets and training curve", measures.pages_options, measures.pages
         ),
@@ -87,6 +88,14 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     check(options.cameras, options.seconds, options.port)
     clips = argparse.Namespace(cameras=options.cameras, seconds=CLIP_S, seed=0, out=CLIPS, force=False, workers=2)
     return run([Path(clip) for clip in render(clips)["clips"]], options.seconds, options.port)
+
+
+def _screenshots(options: argparse.Namespace) -> dict[str, Any]:
+    from demo.run import CLIP_S
+    from demo.screenshots import take
+
+    clips = argparse.Namespace(cameras=options.cameras, seconds=CLIP_S, seed=0, out=CLIPS, force=False, workers=2)
+    return take([Path(clip) for clip in render(clips)["clips"]], options.seconds)
 
 
 def _train_options(parser: argparse.ArgumentParser) -> None:

@@ -25,22 +25,24 @@ def run(clips: list[Path], seconds: float, port: int | None = None) -> dict[str,
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     settings = with_cameras(load_settings(CONFIG), clips)
-    web = settings.web.model_copy(update={"port": _port(settings.web) if port is None else port})
+    web = settings.web.model_copy(update={"port": free_port(settings.web) if port is None else port})
+    sys.stdout.write(f"the live wall, while it runs: http://{web.host}:{web.port}/\n")
+    sys.stdout.flush()
     summary = asyncio.run(run_fleet(settings.model_copy(update={"web": web}), seconds))
     if not any(camera.verdicts.get(Verdict.INFERRED) for camera in summary.cameras):
         raise FleetError("nothing was inferred; the server's log is out/triton.log")
     return summary.as_json()
 
 
-def _port(web: Web) -> int:
-    """The configured port where it is free, else 0, which takes any: a demo is not stopped by another one."""
+def free_port(web: Web) -> int:
+    """The configured port where it is free, else one that is: a demo is not stopped by another one."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((web.host, web.port))
         except OSError:
-            return 0
-    return web.port
+            probe.bind((web.host, 0))
+        return int(probe.getsockname()[1])
 
 
 def check(cameras: int, seconds: float, port: int | None = None) -> None:

@@ -12,12 +12,14 @@ from typing import Any
 
 from clients.arguments import seconds
 from clients.errors import FleetError
+from loadtest.emulator.command import add_emulator
 from loadtest.fidelity import add_fidelity
 from loadtest.harm_command import add_harm
 from loadtest.plan import add_plan
 from loadtest.savings_command import add_savings
 from loadtest.server_profile import add_profile
 from loadtest.simulate import add_simulate
+from loadtest.tuning import add_tuning
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -152,10 +154,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     wall.add_argument("--cycles", type=int, default=0, metavar="N", help="cameras added and removed (default 0)")
     wall.set_defaults(command=_wall)
+    add_emulator(commands)
     add_harm(commands)
     add_simulate(commands)
     add_savings(commands)
     add_fidelity(commands)
+    add_tuning(commands)
     add_plan(commands)
     add_profile(commands)
     return parser

@@ -77,14 +77,14 @@ def coded_scene(number: int) -> Scene:
 
 
 def _pictures(shown: Scene, number: int, seconds: int) -> Iterator[NDArray[np.uint8]]:
-    renderer, squares = Renderer(shown), _as_bgr(code_squares(number))
+    renderer, squares = Renderer(shown), as_bgr(code_squares(number))
     for index in range(seconds * FPS):
         image = renderer.render(index, FPS).image
         image[: squares.shape[0], : squares.shape[1]] = squares
         yield image
 
 
-def _as_bgr(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def as_bgr(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Grey whose luma, limited range as all clips have it, is `luma`."""
     full = np.clip((luma.astype(np.float32) - 16) * 255 / 219, 0, 255).round().astype(np.uint8)
     return np.repeat(full[:, :, None], 3, axis=2)

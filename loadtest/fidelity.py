@@ -24,7 +24,7 @@ from clients.sources.file import FileSource, Timing
 from clients.types import Detections, Tier
 from deploy.claim import scratch
 from deploy.server import TritonServer
-from loadtest.emulator.repository import assemble_emulated, models_of
+from loadtest.emulator.repository import Emulation, assemble_emulated, models_of
 from loadtest.profile import GpuProfile, read_profile
 from loadtest.recordings import CANVASES, Recording
 from loadtest.simulate import PROFILES
@@ -63,7 +63,7 @@ def compare(twin: Twin, profile: GpuProfile, log: Path) -> dict[str, Any]:
 
 def _live(twin: Twin, profile: GpuProfile, log: Path) -> dict[str, Any]:
     with scratch() as folder:
-        assemble_emulated(folder / "emulated", profile, [Tier.N], time_scale=twin.time_scale)
+        assemble_emulated(folder / "emulated", profile, [Tier.N], Emulation(time_scale=twin.time_scale))
         with TritonServer(models_of(folder / "emulated"), log=log) as server:
             summary = asyncio.run(run_fleet(_settings(twin, server.grpc_url), twin.seconds)).as_json()
     return {

@@ -25,7 +25,7 @@ from clients.sources.file import FileSource, Timing
 from clients.types import Tier
 from deploy.claim import scratch
 from deploy.server import TritonServer
-from loadtest.emulator.repository import assemble_emulated, models_of
+from loadtest.emulator.repository import Emulation, assemble_emulated, models_of
 from loadtest.profile import GpuProfile
 from loadtest.thread_cpu import thread_cpu_s
 
@@ -55,7 +55,7 @@ class Fifty:
 def run(asked: Fifty, clips: Sequence[Path], profile: GpuProfile) -> dict[str, Any]:
     """Start Triton, run the clips, judge; the summary's JSON with what is asked beside it. Raises FleetError."""
     with scratch() as folder:
-        assemble_emulated(folder / "emulated", profile, [Tier.N], time_scale=asked.time_scale)
+        assemble_emulated(folder / "emulated", profile, [Tier.N], Emulation(time_scale=asked.time_scale))
         with TritonServer(models_of(folder / "emulated"), log=asked.out / "triton.log") as server:
             settings = settings_of(asked, clips, server.grpc_url)
             with watched() as watch:

@@ -47,6 +47,31 @@ def health_command(service: dict[str, Any]) -> list[str]:
     return shlex.split(test) if isinstance(test, str) else list(test[1:])
 
 
+def copied(build: dict[str, Any]) -> list[tuple[str, str]]:
+    """(source, folder or file in the image) of everything that a Dockerfile copies from here, its base stages first."""
+    text = (ROOT / build["dockerfile"]).read_text(encoding="utf-8")
+    stages: dict[str, tuple[str, list[tuple[str, str]]]] = {}
+    name, where = "", ""
+    for line in text.splitlines():
+        words = line.split()
+        match words:
+            case ["FROM", base, *rest]:
+                name, where = rest[1] if rest else "", "/"
+                stages[name] = base, []
+                where = "/app" if base in stages else where
+            case ["WORKDIR", folder]:
+                where = folder
+            case ["COPY", *sources, target] if not sources[0].startswith("--from"):
+                for source in sources:
+                    place = f"{target}{Path(source).name}" if target.endswith("/") else target
+                    stages[name][1].append((source, f"{where}/{place.removeprefix('./')}"))
+    base, found = build.get("target", name), list[tuple[str, str]]()
+    while base in stages:
+        base, copies = stages[base]
+        found = copies + found
+    return found
+
+
 def in_order(profile: str) -> list[str]:
     """The services of a profile, each after those that it waits for."""
     wanted, placed = services(profile), list[str]()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ import httpx
 import psutil
 from conftest import ROOT
 
-_URL = re.compile(r"the live wall: (http://\S+)/")
+_URL = re.compile(r"the live wall: (https?://\S+)/")
 _READY_S = 60
 
 
@@ -47,15 +48,17 @@ class Served:
 
 
 @contextmanager
-def serving(config: Path, log: Path, token: str | None = None) -> Iterator[Served]:
+def serving(
+    config: Path, log: Path, token: str | None = None, *, verify: ssl.SSLContext | bool = True
+) -> Iterator[Served]:
     """The fleet of this configuration while the test looks at it; its cameras run when it is given out."""
     command = [sys.executable, "-m", "clients", "run", "--config", str(config), "--no-watch"]
     environment = os.environ | ({"WALL_TOKEN": token} if token else {})
     with log.open("w") as file, subprocess.Popen(command, cwd=ROOT, stderr=file, stdout=file, env=environment) as run:
         try:
-            url = _ready(log, run)
+            url = _ready(log, run, verify)
             headers = {"Authorization": f"Bearer {token}"} if token else {}
-            with httpx.Client(base_url=url, headers=headers, timeout=20) as client:
+            with httpx.Client(base_url=url, headers=headers, timeout=20, verify=verify) as client:
                 yield Served(url, psutil.Process(run.pid), log, client)
         finally:
             run.send_signal(signal.SIGTERM)
@@ -64,11 +67,11 @@ def serving(config: Path, log: Path, token: str | None = None) -> Iterator[Serve
     assert "Traceback" not in log.read_text(), log.read_text()
 
 
-def _ready(log: Path, run: subprocess.Popen[bytes]) -> str:
+def _ready(log: Path, run: subprocess.Popen[bytes], verify: ssl.SSLContext | bool) -> str:
     deadline_s = time.monotonic() + _READY_S
     while time.monotonic() < deadline_s and run.poll() is None:
         found = _URL.search(log.read_text())
-        if found is not None and httpx.get(f"{found[1]}/readyz").status_code == 200:
+        if found is not None and httpx.get(f"{found[1]}/readyz", verify=verify).status_code == 200:
             return found[1]
         time.sleep(0.1)
     raise AssertionError(f"it does not become ready: {log.read_text()}")

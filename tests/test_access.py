@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import trustme
 from conftest import MODELS, moving_square, write_clip
+from served import serving
 from tritonclient.utils import InferenceServerException
 
 from clients.__main__ import main as clients
@@ -45,7 +48,7 @@ class Guarded:
 def guarded(run_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("guarded")
     authority = trustme.CA()
-    leaf = authority.issue_cert("localhost")
+    leaf = authority.issue_cert("localhost", "127.0.0.1")
     authority.cert_pem.write_to_path(folder / "ca.pem")
     leaf.private_key_pem.write_to_path(folder / "key.pem")
     for part in leaf.cert_chain_pems:
@@ -159,6 +162,50 @@ def test_a_whole_run_over_tls_with_the_key(
     assert summary["transport"] == "shm"
     assert summary["mean_batch"] is not None
     assert guarded.key not in told.out + told.err + (tmp_path / "out.jsonl").read_text()
+
+
+def test_the_web_side_speaks_tls_and_takes_its_token_from_a_file(
+    guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One certificate chain for all: the API over HTTPS, Triton over TLS; plain HTTP gets nothing."""
+    clip = write_clip(tmp_path / "clip.mp4", moving_square(25))
+    for name, value in (("key", guarded.key), ("token", "a token that nobody guesses")):
+        (tmp_path / name).write_text(value + "\n")
+    monkeypatch.setenv(f"{KEY_NAME}_FILE", str(tmp_path / "key"))
+    monkeypatch.setenv("TEST_WEB_TOKEN_FILE", str(tmp_path / "token"))
+    config = tmp_path / "config.yaml"
+    folder = guarded.ca.parent
+    config.write_text(
+        f"model: {{default: yolo12n, fallback: yolo12n, high_precision: yolo12n}}\n"
+        f"triton: {{url: {guarded.url}, tls: true, tls_ca: {guarded.ca}, admin_key_env: {KEY_NAME}}}\n"
+        f"web: {{enabled: true, port: 0, tls_cert: {folder / 'cert.pem'}, tls_key: {folder / 'key.pem'},\n"
+        f"      token_env: TEST_WEB_TOKEN, state: {tmp_path / 'state.json'}}}\n"
+        f"sinks: {{jsonl: }}\ncameras:\n  - {{id: cam, source: {clip}, loop: true}}\n"
+    )
+    context = ssl.create_default_context(cafile=str(guarded.ca))
+    with serving(config, tmp_path / "log", verify=context) as served:
+        assert served.url.startswith("https://")
+        assert served.http.get("/healthz").status_code == 200
+        assert served.http.get("/v1/streams").status_code == 401
+        token = {"Authorization": "Bearer a token that nobody guesses"}
+        assert served.http.get("/v1/streams", headers=token).json()[0]["id"] == "cam"
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.get(served.url.replace("https", "http") + "/healthz")
+    assert "a token that nobody guesses" not in (tmp_path / "log").read_text()
+
+
+def test_a_certificate_of_the_web_side_that_cannot_be_used_is_one_clear_line(
+    guarded: Guarded, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Said before a model is loaded."""
+    config = tmp_path / "config.yaml"
+    config.write_text("cameras:\n  - {id: cam, source: c.mp4}\nsinks: {jsonl: }\n")
+    wrong = ["--set", f"web.tls_cert={guarded.ca}", "--set", f"web.tls_key={guarded.ca}"]
+    web = ["--set", "web.enabled=true", "--set", "web.port=0", "--set", f"triton.url={guarded.url}"]
+    assert clients(["run", "--config", str(config), *web, *wrong]) == 2
+    assert "web.tls_cert: " in capfd.readouterr().err
+    assert clients(["run", "--config", str(config), *web, *wrong[:2]]) == 2
+    assert "tls_cert and tls_key go together" in capfd.readouterr().err
 
 
 @pytest.mark.anyio

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from clients.config import Camera, Settings, load_settings, parse_settings
 from clients.errors import ConfigError
+from clients.sinks.keys import ClipKeys, MqttKeys, WebhookKeys
 from clients.sources.address import Address, Kind
 from clients.types import LiveOptions, Tier
 from clients.zones.keys import LineKeys, ZoneKeys
@@ -114,6 +115,20 @@ MISTAKES = {
         " lines: [{name: z, points: [[0, 0], [1, 1]]}]}]",
         r"cameras\[0\]: zones and lines need names of their own, got 'z' 2 times",
     ),
+    "a webhook's scheme": (
+        "sinks: {webhook: {url: 'ftp://me:hush@x/?key=hush'}}",
+        r"sinks\.webhook\.url: must begin with http:// or https://, got 'ftp://\*\*\*@x/\?\*\*\*'",
+    ),
+    "a webhook that is no section": ("sinks: {webhook: 'http://me:hush@x'}", r"sinks\.webhook: .*dictionary.*"),
+    "a secret that is no text": ("sinks: {webhook: {secret: [hush]}}", r"sinks\.webhook\.secret: .*valid string$"),
+    "a broker's scheme": (
+        "sinks: {mqtt: {url: 'me:hush@x'}}",
+        r"sinks\.mqtt\.url: must begin with mqtt:// or mqtts://",
+    ),
+    "a topic": ("sinks: {mqtt: {topic: 'a/#'}}", r"sinks\.mqtt\.topic: must be an MQTT topic without .*got 'a/#'"),
+    "a quality of service": ("sinks: {mqtt: {qos: 3}}", r"sinks\.mqtt\.qos: .*0, 1 or 2"),
+    "an event that is none": ("sinks: {clips: {kinds: [fly]}}", r"sinks\.clips\.kinds\[0\]: .*'enter'.*got 'fly'"),
+    "a clip of nothing": ("sinks: {clips: {after_s: 0}}", r"sinks\.clips\.after_s: .*greater than 0, got 0"),
     "no rotation": ("sinks: {rotate_mb: 0}", r"sinks\.rotate_mb: .*greater than 0, got 0"),
     "a bad camera id": ("cameras: [{id: 'a b', source: x}]", r"a camera id is 1 to 64 of .*got 'a b'"),
 }
@@ -127,6 +142,7 @@ def test_every_mistake_is_a_line_that_names_its_key(tmp_path: Path, name: str) -
     assert re.search(expected, said), said
     assert "\n" not in said
     assert "pydantic" not in said
+    assert "hush" not in said
 
 
 def test_a_camera_too_many_is_refused(tmp_path: Path) -> None:
@@ -152,10 +168,13 @@ def test_a_missing_file_and_one_that_is_no_text(tmp_path: Path) -> None:
         load_settings(binary)
 
 
+NESTED = {"zones": ZoneKeys, "lines": LineKeys, "webhook": WebhookKeys, "mqtt": MqttKeys, "clips": ClipKeys}
+
+
 def sections() -> list[tuple[str, type[BaseModel]]]:
     """Every section of the file and its model."""
     models = {name: field.annotation for name, field in Settings.model_fields.items() if name != "cameras"}
-    return [*models.items(), ("cameras", Camera), ("zones", ZoneKeys), ("lines", LineKeys)]  # type: ignore[list-item]
+    return [*models.items(), ("cameras", Camera), *NESTED.items()]  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(("name", "model"), sections(), ids=lambda value: value if isinstance(value, str) else "")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 import tritonclient.grpc as triton
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 
 from clients.errors import ConfigError, FleetError
 from clients.types import Canvas, Tier
@@ -22,7 +25,9 @@ from deploy.server import TritonServer
 from loadtest import __main__ as loadtest
 from loadtest.coded_clips import coded_clips
 from loadtest.emulator.camera_code import MOST, code_squares, read_code
-from loadtest.emulator.repository import assemble_emulated, models_of
+from loadtest.emulator.card_clock import Card, CardState, write_card
+from loadtest.emulator.exporter import CardCollector, Utilisation, decoder_share, served_card
+from loadtest.emulator.repository import Emulation, assemble_emulated, models_of
 from loadtest.fifty import PROFILES, cross_talk, fair_share_min, slope_per_min
 from loadtest.profile import GpuProfile, read_profile
 
@@ -39,7 +44,7 @@ def profile() -> GpuProfile:
 def client(profile: GpuProfile, tmp_path_factory: pytest.TempPathFactory) -> Iterator[triton.InferenceServerClient]:
     """A real Triton on an emulated T4, a hundred times slower."""
     folder = tmp_path_factory.mktemp("emulated")
-    assemble_emulated(folder / "card", profile, tuple(Tier), time_scale=SLOW)
+    assemble_emulated(folder / "card", profile, tuple(Tier), Emulation(time_scale=SLOW))
     with TritonServer(models_of(folder / "card"), log=folder / "triton.log") as server:
         channel = triton.InferenceServerClient(server.grpc_url)
         yield channel
@@ -136,8 +141,8 @@ def test_a_clip_carries_its_number_through_h264(tmp_path: Path) -> None:
 def test_impossible_wishes_are_one_line(profile: GpuProfile, tmp_path: Path) -> None:
     """A scale of none, a tier without a profile, too many cameras, a folder that is a file."""
     with pytest.raises(ConfigError, match="time scale must be positive, got 0"):
-        assemble_emulated(tmp_path / "a", profile, [Tier.N], time_scale=0)
-    alone = GpuProfile(**{**_fields(profile), "models": {"yolo12n": profile.models["yolo12n"]}})
+        assemble_emulated(tmp_path / "a", profile, [Tier.N], Emulation(time_scale=0))
+    alone = replace(profile, models={"yolo12n": profile.models["yolo12n"]}, variants={})
     with pytest.raises(ConfigError, match="the profile of Tesla T4 has no yolo12x; it has yolo12n"):
         assemble_emulated(tmp_path / "b", alone, [Tier.N, Tier.X])
     with pytest.raises(ValueError, match="cameras must be 1 to 255, got 256"):
@@ -145,10 +150,6 @@ def test_impossible_wishes_are_one_line(profile: GpuProfile, tmp_path: Path) -> 
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FleetError, match="file: cannot be written"):
         coded_clips(1, 1, tmp_path / "file", lambda _done, _of: None)
-
-
-def _fields(profile: GpuProfile) -> dict[str, Any]:
-    return {name: getattr(profile, name) for name in profile.__slots__}
 
 
 # --- fifty cameras ---------------------------------------------------------------------------------------------
@@ -198,3 +199,112 @@ def test_an_unknown_card_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert loadtest.main(["fifty", "--gpu", "t5", "--out", str(tmp_path)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "t5.json: cannot be read: No such file or directory" in line
+
+
+# --- the card's clock, and who reads it --------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10**9), st.integers(1, 10**8)), max_size=30), st.floats(0.3, 1), st.floats(1, 5)
+)
+def test_the_card_works_on_one_batch_at_a_time(works: list[tuple[int, int]], floor: float, slowness: float) -> None:
+    """Batches never overlap, none is quicker than at the highest clock, and busy time is what they took."""
+    state, now_ns, busy_ns = CardState(slowness=slowness, floor=floor, heat_s=0.5), 0, 0
+    for gap_ns, nominal_ns in works:
+        now_ns += gap_ns
+        before = state
+        state = state.worked(nominal_ns, 4, now_ns)
+        took_ns = state.free_ns - max(before.free_ns, now_ns)
+        assert nominal_ns * slowness - 1 <= took_ns <= nominal_ns * slowness / floor + 1
+        busy_ns += took_ns
+        assert floor <= state.clock_share(now_ns) <= 1
+    assert (state.busy_ns, state.batches, state.inferences) == (busy_ns, len(works), 4 * len(works))
+    assert state.done_ns(state.free_ns) == busy_ns
+
+
+def test_the_clock_sags_under_work_and_recovers() -> None:
+    """After five time constants of work it is at its floor but for a hundredth, after five of rest back at the top."""
+    state = CardState(floor=900 / 1590, heat_s=1.0)
+    while state.free_ns < 5_000_000_000:
+        state = state.worked(10_000_000, 1, 0)
+    assert state.clock_share(0) == pytest.approx(900 / 1590, abs=0.01)
+    assert state.clock_share(state.free_ns + 5_000_000_000) == pytest.approx(1, abs=0.01)
+    cold = CardState(heat_s=1.0)
+    assert cold.worked(10_000_000, 1, 0).clock_share(0) == 1
+
+
+def test_a_card_that_is_slowed_down_is_slow_for_all(tmp_path: Path) -> None:
+    """One process tells the file, another reads it; a factor that is none is refused."""
+    write_card(tmp_path / "card", CardState())
+    one, other = Card(tmp_path / "card"), Card(tmp_path / "card")
+    one.slow_down(3)
+    assert other.read().slowness == 3
+    other.reserve(10_000_000, 2)
+    assert (one.read().busy_ns, one.read().inferences) == (30_000_000, 2)
+    for bad in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="how many times slower must be a positive number"):
+            one.slow_down(bad)
+    one.close()
+    other.close()
+
+
+def test_utilisation_is_the_share_of_the_time_between_two_looks() -> None:
+    """Work that is reserved and not done yet does not count; more than all is all."""
+    idle = CardState()
+    use = Utilisation(idle, 0)
+    queued = idle.worked(3_000_000_000, 1, 500_000_000)
+    use.look(queued, 1_000_000_000)
+    assert use.share == 0.5
+    use.look(queued, 2_000_000_000)
+    assert use.share == 1.0
+    use.look(queued, 6_000_000_000)
+    assert use.share == pytest.approx(1.5 / 4)
+
+
+def test_the_exporter_speaks_tritons_and_dcgms_names(profile: GpuProfile, tmp_path: Path) -> None:
+    """Every name with its unit: a hot card with two tiers and decoders at work; a port that is taken is one line."""
+    hot = CardState(free_ns=time.monotonic_ns() + 10**12, heat=1.0, floor=900 / 1590)
+    write_card(tmp_path / "card", hot)
+    card = Card(tmp_path / "card")
+    collector = CardCollector(card, profile, [Tier.N, Tier.M], decoded_mpixels_per_s=1035)
+    with served_card(collector, "127.0.0.1", 0) as url:
+        text = urllib.request.urlopen(url, timeout=10).read().decode()
+        with pytest.raises(ConfigError, match="cannot be used"), served_card(collector, "127.0.0.1", int(url[17:-8])):
+            pass
+    card.close()
+    samples = {sample.name: sample for family in text_string_to_metric_families(text) for sample in family.samples}
+    assert profile.hardware is not None
+    sessions_mb = 1035 / (1920 * 1080 / 1e6 * 25) * profile.hardware.session_mb
+    used = 1e6 * (137.5 + 163.1 + profile.hardware.context_mb + sessions_mb)
+    expected = {
+        "nv_gpu_utilization": 0,
+        "nv_gpu_memory_total_bytes": 15.1e9,
+        "nv_gpu_memory_used_bytes": used,
+        "DCGM_FI_DEV_GPU_UTIL": 0,
+        "DCGM_FI_DEV_SM_CLOCK": 900,
+        "DCGM_FI_DEV_FB_USED": round(used / 2**20),
+        "DCGM_FI_DEV_FB_FREE": round((15.1e9 - used) / 2**20),
+        "DCGM_FI_DEV_DEC_UTIL": 50,
+    }
+    assert {name: sample.value for name, sample in samples.items()} == pytest.approx(expected)
+    assert samples["nv_gpu_utilization"].labels == {"gpu_uuid": "GPU-emulated-0"}
+    assert samples["DCGM_FI_DEV_DEC_UTIL"].labels["modelName"] == "Tesla T4"
+
+
+def test_what_cannot_be_emulated_is_one_line(capsys: pytest.CaptureFixture[str], profile: GpuProfile) -> None:
+    """An unknown card or variant, a scale of none, a clock that cannot sag, decoders that are not there."""
+    for options, told in (
+        (["--gpu", "t5"], "there is no data sheet of 't5'"),
+        (["--variant", "rosy"], "has no variant 'rosy'; it has central"),
+        (["--time-scale", "0"], "the time scale must be positive, got 0"),
+        (["--slower", "-3"], "how many times slower the card is must be positive, got -3"),
+    ):
+        assert loadtest.main(["emulator", *options]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert told in line
+    bare = replace(profile, sm_clock_max_mhz=None, hardware=None)
+    with pytest.raises(ConfigError, match="has no sm_clock_max_mhz, from which the clock could sag"):
+        Emulation(sag=True).card(bare)
+    with pytest.raises(ConfigError, match=r"has no decoder of H\.264"):
+        decoder_share(bare, 1.0)
+    assert Emulation(3, 2, sag=True).card(profile) == CardState(slowness=2, floor=900 / 1590, heat_s=180)

@@ -28,7 +28,7 @@ from clients.inference.server import TritonLink
 from clients.inference.shm import SharedMemoryTransport
 from clients.types import Canvas, Tier, Verdict
 from deploy.server import TritonServer
-from loadtest.emulator.repository import assemble_emulated, models_of
+from loadtest.emulator.repository import Emulation, assemble_emulated, models_of
 from loadtest.fifty import PROFILES
 from loadtest.profile import read_profile
 
@@ -226,7 +226,7 @@ async def test_slots_run_out_and_come_back(own_triton: TritonServer) -> None:
 @pytest.mark.anyio
 async def test_a_request_that_waits_too_long_in_the_servers_queue_is_refused(tmp_path: Path) -> None:
     """A card that takes 0.9 s a batch, requests that may wait 0.3 s: the server itself refuses the rest, typed."""
-    assemble_emulated(tmp_path / "card", read_profile(PROFILES / "t4.json"), [Tier.N], time_scale=200)
+    assemble_emulated(tmp_path / "card", read_profile(PROFILES / "t4.json"), [Tier.N], Emulation(time_scale=200))
     with (
         TritonServer(models_of(tmp_path / "card"), log=tmp_path / "triton.log") as server,
         ThreadPoolExecutor(2) as workers,

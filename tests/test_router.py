@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients.pacing import Pace
@@ -240,6 +240,7 @@ def test_a_camera_slightly_better_displaces_nobody() -> None:
         assert router.assign(at(rates), ONE_M, now * SECOND) == {"a": Tier.M, "b": Tier.N}
 
 
+@settings(max_examples=8)
 @given(st.lists(st.floats(-1, 1), min_size=200, max_size=200), st.integers(0, 10))
 def test_noise_makes_no_camera_flap(noise: list[float], phase: int) -> None:
     """Rates that jitter by 2 % and scenes that differ by an object: after the first choice nothing changes in 200 s."""

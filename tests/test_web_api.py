@@ -19,10 +19,14 @@ import pytest
 from conftest import ROOT, demo_clip
 from prometheus_client.parser import text_string_to_metric_families
 from served import Served, serving
-from test_fleet import clients, configured, one_clear_line
+from test_fleet import configured
 
+from clients.config import Settings, Web, parse_settings
+from clients.errors import ConfigError
+from clients.roster import Roster
 from clients.web.guard import MOST_BODY_BYTES
-from clients.web.serve import MOST_CONNECTIONS
+from clients.web.serve import MOST_CONNECTIONS, token_of
+from clients.web.serve import serving as web_serving
 from clients.web.viewers import MOST
 from deploy.server import TritonServer
 
@@ -309,10 +313,6 @@ def test_changes_survive_a_restart_until_the_file_says_otherwise(tmp_path: Path,
         streams = {stream["id"]: stream for stream in third.http.get("/v1/streams").json()}
         assert streams["cam02"]["options"] == {"loop": True, "weight": 2.0}
         assert streams["yard"]["paused"] is False
-    one_clear_line(clients("run", "--config", config), "web.token_env", "WALL_TOKEN")
-    state.write_text(json.dumps({"version": 1, "changes": {"a": {}}}))
-    config.write_text(text.replace("token_env", "# token_env"))
-    one_clear_line(clients("run", "--config", config), "web.state", "changes.a.camera", "field required")
 
 
 def token_is_asked(served: Served) -> None:
@@ -330,10 +330,25 @@ def token_is_asked(served: Served) -> None:
         assert stranger.get("/v1/streams").status_code == 200
 
 
-def test_a_port_that_is_taken_is_said(tmp_path: Path, triton: TritonServer) -> None:
-    """One line, before anything is started."""
+@pytest.mark.anyio
+async def test_what_cannot_be_served_is_said_before_anything_is_started(tmp_path: Path) -> None:
+    """A port that is taken, a token that is not set, a state file of somebody else's: one line each."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        config = config_with(tmp_path, triton, port=taken.getsockname()[1])
-        one_clear_line(clients("run", "--config", config), "web.port", "cannot be used")
+        content = {"web": {"enabled": True, "port": taken.getsockname()[1]}}
+        roster = Roster(parse_settings(content, origin="test"))
+        with pytest.raises(ConfigError, match=r"web.port: 127.0.0.1:\d+ cannot be used: Address already in use"):
+            async with web_serving(roster):
+                pass
+    with pytest.raises(ConfigError, match=r"web.token_env: the environment variable NO_SUCH_TOKEN is not set"):
+        token_of(Web(token_env="NO_SUCH_TOKEN"))
+    state = tmp_path / "config.state.json"
+    for text, word in (
+        ('{"version": 1, "changes": {"a": {}}}', "changes.a.camera: field required"),
+        ('{"version": 7, "changes": {}}', "expected version 1, got 7"),
+        ("not JSON", "invalid json"),
+    ):
+        state.write_text(text)
+        with pytest.raises(ConfigError, match=word):
+            Roster(Settings(), state)

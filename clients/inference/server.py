@@ -39,7 +39,7 @@ _CHANNEL = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),  # the default waits up to two minutes for a server that is back
 ]
-_QUEUE_REFUSALS = ("request timeout expired", "exceeds maximum queue size")  # Triton reports both as UNAVAILABLE
+QUEUE_REFUSALS = ("request timeout expired", "exceeds maximum queue size")  # Triton reports both as UNAVAILABLE
 _CONTROL_TIMEOUT_S = 5.0
 _OPEN = Access()
 
@@ -190,7 +190,7 @@ def translated(error: InferenceServerException, url: str) -> InferenceError:
     """Triton's and gRPC's errors in the project's words, one line each."""
     status, text = str(error.status() or ""), " ".join(str(error.message()).split())
     lowered = text.lower()
-    if any(refusal in lowered for refusal in _QUEUE_REFUSALS):
+    if any(refusal in lowered for refusal in QUEUE_REFUSALS):
         return RequestRejected(f"{url}: {text}")
     if "protocol is restricted" in lowered:
         return AccessRefused(f"{url}: it restricts what the fleet needs; name its key in triton.admin_key_env")

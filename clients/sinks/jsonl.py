@@ -112,7 +112,7 @@ class JsonlSink(Generic[Item]):
     @property
     def dropped(self) -> int:
         """Lines that were not written."""
-        return self._outbox.dropped
+        return self._outbox.losses.count
 
     def write(self, item: Item) -> None:
         """Hand one over; never waits."""
@@ -127,9 +127,9 @@ class JsonlSink(Generic[Item]):
         try:
             self._file.write(json.dumps(self._record(item), separators=(",", ":")))
         except OSError as error:
-            self._outbox.lost(f"{self._file.path}: {error.strerror}")
+            self._outbox.losses.lost(f"{self._file.path}: {error.strerror}")
         else:
-            self._outbox.delivered()
+            self._outbox.losses.delivered()
 
 
 def as_record(result: Result, labels: tuple[str, ...]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from clients.sources.frame import Frame
 _WIDTH_PX = 1440
 _BACKGROUND = (24, 20, 18)
 _COLOURS = ((80, 175, 76), (243, 150, 33), (59, 100, 255), (0, 193, 255), (176, 39, 156), (212, 188, 0))
+_FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class MosaicSink:
         self._image = image
         self._fps = fps
         self._grid = Grid.of(cameras)
-        self._writer = None if video is None else _VideoWriter(video, self._grid.size_px, fps)
+        self._writer = None if video is None else VideoWriter("sinks.mosaic_video", video, self._grid.size_px, fps)
         self.failures = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._draw_all, name="sink-mosaic", daemon=True)
@@ -170,16 +171,19 @@ class Grid:
         return picture[row * height : (row + 1) * height - 1, column * width : (column + 1) * width - 1]
 
 
-class _VideoWriter:
+class VideoWriter:
     """H.264, BT.601 limited and tagged so."""
 
-    def __init__(self, path: Path, size_px: tuple[int, int], fps: float) -> None:
-        """Raises SinkError when the file cannot be created."""
+    def __init__(self, key: str, path: Path, size_px: tuple[int, int], fps: float, *, is_live: bool = False) -> None:
+        """`key` is the configuration's. One that `is_live` can be played while it grows, and after a crash.
+
+        Raises SinkError when the file cannot be created.
+        """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._container = av.open(str(path), mode="w")
+            self._container = av.open(str(path), mode="w", options=dict(_FRAGMENTS) if is_live else {})
         except (av.FFmpegError, OSError) as error:
-            raise SinkError(f"sinks.mosaic_video: {path} cannot be written: {error.strerror}") from error
+            raise SinkError(f"{key}: {path} cannot be written: {error.strerror}") from error
         rate = Fraction(fps).limit_denominator(1000)
         stream = self._container.add_stream("libx264", rate=rate)
         assert isinstance(stream, VideoStream)

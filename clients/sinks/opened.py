@@ -10,8 +10,12 @@ from typing import Protocol, TypeVar
 from clients.config import Sinks
 from clients.lane import Lane
 from clients.result import Result
+from clients.sinks.clips import ClipSink
 from clients.sinks.jsonl import JsonlSink, Rotation, as_record
 from clients.sinks.mosaic import MosaicSink, View
+from clients.sinks.mqtt import MqttSink
+from clients.sinks.videos import VideosSink
+from clients.sinks.webhook import WebhookSink
 from clients.types import Tier
 from clients.zones.event import Event
 from clients.zones.event import as_record as as_event_record
@@ -40,6 +44,8 @@ class OpenSinks:
 
     of_results: dict[str, Taker[Result]] = field(default_factory=dict)
     of_events: dict[str, Taker[Event]] = field(default_factory=dict)
+    clips: ClipSink | None = None
+    videos: VideosSink | None = None
     failures: int = 0
 
     @property
@@ -54,14 +60,15 @@ class OpenSinks:
 
     def dropped(self) -> dict[str, int]:
         """Results and events that each sink could not take or deliver."""
-        return {name: sink.dropped for name, sink in (self.of_results | self.of_events).items()}
+        counted = {name: sink.dropped for name, sink in (self.of_results | self.of_events).items()}
+        return counted if self.videos is None else counted | {"videos": self.videos.dropped}
 
 
 @contextmanager
 def opened(chosen: Sinks, views: Callable[[], Sequence[View]], labels: Labels, *, cameras: int) -> Iterator[OpenSinks]:
     """`views` are the mosaic's tiles at any moment, asked in its own thread, `cameras` of them to begin with.
 
-    Raises SinkError.
+    Raises SinkError, ConfigError.
     """
     sinks = OpenSinks()
     mosaic = None
@@ -72,6 +79,12 @@ def opened(chosen: Sinks, views: Callable[[], Sequence[View]], labels: Labels, *
         for name, event_sink in _event_sinks(chosen):
             stack.callback(event_sink.close)
             sinks.of_events[name] = event_sink
+        if chosen.clips.folder is not None:
+            sinks.clips = sinks.of_events["clips"] = ClipSink(chosen.clips)
+            stack.callback(sinks.clips.close)
+        if chosen.videos is not None:
+            sinks.videos = VideosSink(views, chosen.videos, chosen.videos_fps)
+            stack.callback(sinks.videos.close)
         if chosen.mosaic_video is not None or chosen.mosaic_image is not None:
             mosaic = MosaicSink(
                 views,
@@ -104,6 +117,10 @@ def _event_sinks(chosen: Sinks) -> Iterator[tuple[str, Taker[Event]]]:
             "events",
             JsonlSink[Event]("sinks.events", chosen.events, as_event_record, _rotation(chosen), appends=True),
         )
+    if chosen.webhook.url is not None:
+        yield "webhook", WebhookSink(chosen.webhook, _rotation(chosen))
+    if chosen.mqtt.url is not None:
+        yield "mqtt", MqttSink(chosen.mqtt)
 
 
 def _rotation(chosen: Sinks) -> Rotation:

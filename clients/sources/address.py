@@ -58,13 +58,10 @@ class Address:
         """Raises ValueError: empty, a scheme that cannot be read, a reference to a variable that is not set."""
         if not text.strip():
             raise ValueError("must be a path, a pattern, /dev/videoN or a URL, got nothing")
-        head, login, tail = _split(text)
         inserted = [_value(name, environment) for name in _REFERENCE.findall(text)]
-        target = (
-            _expanded(head, environment) + _expanded(login, environment, encode=True) + _expanded(tail, environment)
-        )
+        target = expanded_url(text, environment)
         secrets = {*inserted, *(_secrets(target))}
-        return cls(_kind(target), _shown(text), target, tuple(sorted(secrets - {""}, key=len, reverse=True)))
+        return cls(_kind(target), shown_url(text), target, tuple(sorted(secrets - {""}, key=len, reverse=True)))
 
     @property
     def is_live(self) -> bool:
@@ -123,7 +120,13 @@ def _split(text: str) -> tuple[str, str, str]:
     return scheme[0], login + at_sign, host + text[end:]
 
 
-def _shown(text: str) -> str:
+def expanded_url(text: str, environment: Mapping[str, str]) -> str:
+    """With the values of what it refers to. Raises ValueError for a variable that is not set."""
+    head, login, tail = _split(text)
+    return expanded(head, environment) + expanded(login, environment, encode=True) + expanded(tail, environment)
+
+
+def shown_url(text: str) -> str:
     """Login and query hidden; references stay as they are written."""
     head, login, tail = _split(text)
     if not head:
@@ -149,7 +152,9 @@ def _value(name: str, environment: Mapping[str, str]) -> str:
     return environment[name]
 
 
-def _expanded(text: str, environment: Mapping[str, str], *, encode: bool = False) -> str:
+def expanded(text: str, environment: Mapping[str, str], *, encode: bool = False) -> str:
+    """`text` with the values of its `${NAME}`s. Raises ValueError for a variable that is not set."""
+
     def value(match: re.Match[str]) -> str:
         found = _value(match[1], environment)
         return quote(found, safe="") if encode else found

@@ -67,6 +67,19 @@ class Engine(Protocol):
         """The frames that the packet completes, each with its packet's arrival as `opaque`. Raises av.FFmpegError."""
 
 
+class Tap(Protocol):
+    """Sees the packets of a camera before they are decoded, in its reader's thread; keeps what it wants of them."""
+
+    def opened(self, stream: VideoStream) -> None:
+        """A connection or file begins."""
+
+    def packet(self, packet: av.Packet[VideoStream], arrival_ns: int) -> None:
+        """One packet, whether it will be decoded or not."""
+
+    def ended(self) -> None:
+        """Nothing more will come."""
+
+
 class CpuEngine:
     """FFmpeg's own decoder; its pictures are as the camera sent them."""
 
@@ -97,8 +110,10 @@ class Decoding:
         wish: DecodeOn = "cpu",
         plan: NvdecPlan | None = None,
         canvas: Canvas | None = None,
+        tap: Tap | None = None,
     ) -> None:
         """`granted` counts the camera's turns so far; by it pictures that no other one needs are left out."""
+        self.tap = tap
         self.stream_id = stream_id
         self.tally = Tally()
         self.granted = granted
@@ -115,6 +130,8 @@ class Decoding:
         Raises SourceUnusable where CUDA is insisted on and cannot be had, SourceError where it cannot be had now.
         """
         self.facts = StreamFacts.of(stream)
+        if self.tap is not None:
+            self.tap.opened(stream)
         placement = self._plan.place(self.stream_id, self.wish, self.facts.load)
         if placement.device == "cuda" and stream.container.format.name in _UNTIMED:
             placement = Placement("cpu", "the stream carries no times")
@@ -142,6 +159,8 @@ class Decoding:
     def end(self) -> None:
         """No more decoders: what NVDEC had planned for the camera is free."""
         self._plan.release(self.stream_id)
+        if self.tap is not None:
+            self.tap.ended()
 
     def _placed(self, placement: Placement) -> None:
         is_news = placement != self.placement and self.wish != "cpu" and placement.reason != self._plan.problem
@@ -174,8 +193,7 @@ class Decoder:
         Raises av.FFmpegError for the hundredth damaged packet in a row.
         """
         if arrival_ns is not None:
-            self._decoding.tally.packets += 1
-            self._decoding.tally.packet_bytes += packet.size
+            self._arrived(packet, arrival_ns)
             if self._is_left_out(packet, arrival_ns):
                 self._decoding.tally.skipped[Skip.NOT_NEEDED] += 1
                 return []
@@ -194,10 +212,16 @@ class Decoder:
             self._bad_packets = 0
         return images
 
-    def leave_out(self) -> None:
+    def leave_out(self, packet: av.Packet[VideoStream], arrival_ns: int) -> None:
         """Count a packet that comes too late to be decoded."""
-        self._decoding.tally.packets += 1
+        self._arrived(packet, arrival_ns)
         self._decoding.tally.skipped[Skip.LATE] += 1
+
+    def _arrived(self, packet: av.Packet[VideoStream], arrival_ns: int) -> None:
+        self._decoding.tally.packets += 1
+        self._decoding.tally.packet_bytes += packet.size
+        if self._decoding.tap is not None:
+            self._decoding.tap.packet(packet, arrival_ns)
 
     def _is_left_out(self, packet: av.Packet[VideoStream], arrival_ns: int) -> bool:
         skipping = self._decoding.skipping

@@ -95,7 +95,7 @@ class LiveSource:
             is_behind = now_ns - arrival_ns > _BEHIND_S * 1e9
             skipping = is_behind or (skipping and not packet.is_keyframe)
             if skipping and packet.size and not packet.is_keyframe:
-                decoder.leave_out()
+                decoder.leave_out(packet, arrival_ns)
                 continue
             for image in self._decode(decoder, packet, arrival_ns):
                 seen_ns = timing.now_ns()

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import FileResponse
-from fastapi.staticfiles import StaticFiles
-from starlette.responses import Response
-from starlette.types import Scope
 
-from clients.web import happenings, overview, pictures, problems, streams, wall
+from clients.web import happenings, overview, pages, pictures, problems, streams, wall
 from clients.web.desk import Desk
 from clients.web.guard import Guard
 from clients.web.problems import Problem
 
-STATIC = Path(__file__).parent / "static"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _TEXT = (
     "Cameras that come and go, what is found in them, and who spends the inference budget. "
     "Errors are problem details (RFC 9457)."
 )
-
-
-class _Pages(StaticFiles):
-    """Files of the page: kept by browsers, but asked after each time."""
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
-        response.headers["Cache-Control"] = "no-cache"
-        return response
 
 
 def build(desk: Desk) -> FastAPI:
@@ -43,9 +28,7 @@ def build(desk: Desk) -> FastAPI:
     problems.install(app)
     for module in (streams, pictures, happenings, overview, wall):
         app.include_router(module.router)
-    app.mount("/static", _Pages(directory=STATIC), name="static")
-    for path, name in (("/", "index.html"), ("/docs", "docs.html")):
-        app.add_api_route(path, _page(STATIC / name), include_in_schema=False, response_class=FileResponse)
+    app.include_router(pages.router())
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     if web.cors_origins:
         app.add_middleware(
@@ -56,13 +39,6 @@ def build(desk: Desk) -> FastAPI:
         )
     app.add_middleware(Guard, token=desk.token, origins=web.cors_origins, only_loopback=web.host in _LOOPBACK)
     return app
-
-
-def _page(path: Path) -> Any:
-    async def page() -> FileResponse:
-        return FileResponse(path, headers={"Cache-Control": "no-cache"})
-
-    return page
 
 
 def _described(app: FastAPI) -> dict[str, Any]:

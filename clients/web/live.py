@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from fastapi.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from clients.web.viewers import TooSlow, Viewers, in_time
+from clients.web.viewers import TooSlow, Viewers
 
 
 class LiveResponse(StreamingResponse):
@@ -21,7 +21,7 @@ class LiveResponse(StreamingResponse):
         """Raises Refused when no place is free."""
 
         async def patient(message: Message) -> None:
-            await in_time(send(message))
+            await self._viewers.in_time(send(message))
 
         with self._viewers.one():
             try:

@@ -13,13 +13,16 @@ import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from clients.config import Web
 from clients.errors import ConfigError
 from clients.roster import Roster
+from clients.secret import Secrets
 from clients.serving import ended
 from clients.web.app import build
 from clients.web.desk import Desk
@@ -35,19 +38,49 @@ log = logging.getLogger(__name__)
 class _Patient(H11Protocol):
     """Cuts a connection that brings no request in time, and those beyond `MOST_CONNECTIONS`."""
 
+    within_s = REQUEST_WITHIN_S
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
             transport.abort()
             return
-        self.loop.call_later(REQUEST_WITHIN_S, self._look_whether_it_asks)
+        self.loop.call_later(self.within_s, self._look_whether_it_asks)
 
     def _look_whether_it_asks(self) -> None:
         if self in self.connections and self.cycle is None:  # a WebSocket has another protocol by now
             self.transport.abort()
 
 
-class _Server(uvicorn.Server):
+class _Impatient(_Patient):
+    within_s = 0.2  # for tests
+
+
+class WebServer(uvicorn.Server):
+    """Serves one app on a socket until `should_exit` is set."""
+
+    def __init__(
+        self, app: FastAPI, *, patient: bool = True, certificate: Path | None = None, key: Path | None = None
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                ssl_certfile=certificate,
+                ssl_keyfile=key,
+                http=_Patient if patient else _Impatient,
+                ws="websockets-sansio",
+                ws_max_size=64 * 1024,
+                ws_per_message_deflate=False,  # JPEGs do not shrink
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=15,
+                timeout_graceful_shutdown=_LEAVE_S,
+            )
+        )
+        app.state.cut = self.cut
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """None: they are the run's."""
@@ -69,24 +102,11 @@ async def serving(roster: Roster) -> AsyncIterator[None]:
     desk = Desk(roster, token)
     app = build(desk)
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is worth a line, the app says itself
-    config = uvicorn.Config(
-        app,
-        http=_Patient,
-        ws="websockets-sansio",
-        ws_max_size=64 * 1024,
-        ws_per_message_deflate=False,  # JPEGs do not shrink
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=15,
-        timeout_graceful_shutdown=_LEAVE_S,
-    )
-    server = _Server(config)
-    app.state.cut = server.cut
+    server = WebServer(app, certificate=web.tls_cert, key=web.tls_key)
+    _load_tls(server.config, listener)
     task = asyncio.create_task(server.serve(sockets=[listener]), name="web")
     numbers = asyncio.create_task(_numbers(desk), name="telemetry")
-    log.info("the live wall: %s", address(web.host, listener))
+    log.info("the live wall: %s", address(web.host, listener, "http" if web.tls_cert is None else "https"))
     try:
         yield
     finally:
@@ -104,17 +124,30 @@ def token_of(web: Web) -> Token | None:
         if not _is_loopback(web.host):
             log.warning("web: whoever reaches %s can change cameras; web.token_env asks for a token", web.host)
         return None
-    value = os.environ.get(web.token_env, "")
+    try:
+        value = Secrets(os.environ).get(web.token_env, "")
+    except ValueError as error:
+        raise ConfigError(f"web.token_env: {error}") from None
     if not value:
         raise ConfigError(f"web.token_env: the environment variable {web.token_env} is not set, or empty")
     return Token(value)
 
 
-def address(host: str, listener: socket.socket) -> str:
+def _load_tls(config: uvicorn.Config, listener: socket.socket) -> None:
+    """Read the certificate before anything is served. Raises ConfigError."""
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one: not PEM, a key that does not belong to it
+        listener.close()
+        told = f"{config.ssl_certfile} and {config.ssl_keyfile} cannot be used: {error.strerror or error}"
+        raise ConfigError(f"web.tls_cert: {told}") from None
+
+
+def address(host: str, listener: socket.socket, scheme: str = "http") -> str:
     """Where to point a browser."""
     port = listener.getsockname()[1]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{shown}:{port}/"
+    return f"{scheme}://{shown}:{port}/"
 
 
 async def _numbers(desk: Desk) -> None:

@@ -15,14 +15,15 @@ T = TypeVar("T")
 
 
 class TooSlow(Exception):
-    """A reader has taken nothing for `PATIENCE_S`."""
+    """A reader has taken nothing for too long."""
 
 
 class Viewers:
     """The places for streams that stay open."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = MOST, patience_s: float = PATIENCE_S) -> None:
         self.most = most
+        self.patience_s = patience_s
         self.count = 0
         self.closing = asyncio.Event()
 
@@ -49,10 +50,9 @@ class Viewers:
             return True
         return False
 
-
-async def in_time(sending: Awaitable[T]) -> T:
-    """What is sent to a reader. Raises TooSlow."""
-    try:
-        return await asyncio.wait_for(sending, PATIENCE_S)
-    except TimeoutError:
-        raise TooSlow(f"a reader took nothing for {PATIENCE_S:g} s") from None
+    async def in_time(self, sending: Awaitable[T]) -> T:
+        """What is sent to a reader. Raises TooSlow when he does not take it."""
+        try:
+            return await asyncio.wait_for(sending, self.patience_s)
+        except TimeoutError:
+            raise TooSlow(f"a reader took nothing for {self.patience_s:g} s") from None

@@ -26,7 +26,7 @@ from clients.web import problems
 from clients.web.desk import Desk, SocketDesk
 from clients.web.previews import Preview
 from clients.web.problems import Refused
-from clients.web.viewers import TooSlow, in_time
+from clients.web.viewers import TooSlow
 
 _TICK_S = 0.1
 _POLICY, _RESTART = 1008, 1012
@@ -90,7 +90,7 @@ async def _tell(socket: WebSocket, desk: Desk, looks: Mapping[str, int]) -> int:
         began_s = time.monotonic()
         if desk.telemetry is not None and desk.telemetry.text is not told:
             told = desk.telemetry.text
-            await in_time(socket.send_text(told))
+            await desk.viewers.in_time(socket.send_text(told))
         for stream_id, width in list(looks.items()):
             lane = desk.fleet.lanes.get(stream_id) if desk.roster.has_fleet else None
             preview = None if lane is None else await _preview(desk, lane, width)
@@ -98,7 +98,7 @@ async def _tell(socket: WebSocket, desk: Desk, looks: Mapping[str, int]) -> int:
                 sent.pop(stream_id, None)
             elif sent.get(stream_id) != (preview.captured_ns ^ width):
                 sent[stream_id] = preview.captured_ns ^ width
-                await in_time(socket.send_bytes(packet(stream_id, preview, desk.labels(lane))))
+                await desk.viewers.in_time(socket.send_bytes(packet(stream_id, preview, desk.labels(lane))))
         for stream_id in [name for name in sent if name not in looks]:
             del sent[stream_id]
         if not await desk.viewers.pause(max(0.01, began_s + _TICK_S - time.monotonic())):

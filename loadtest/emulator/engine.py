@@ -10,10 +10,7 @@ Parameters of the configuration:
 
 from __future__ import annotations
 
-import fcntl
 import json
-import mmap
-import struct
 import sys
 import time
 from pathlib import Path
@@ -23,28 +20,10 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from camera_code import read_code  # it lies beside this file in the run repository
+from camera_code import read_code  # these two lie beside this file in the run repository
+from card_clock import Card
 
 UNREADABLE = 255
-
-
-class Card:
-    """When the card is free again, and how long it has worked, in a file that the engines' processes share."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = path.open("r+b")
-        self.memory = mmap.mmap(self.file.fileno(), 16)
-
-    def reserve(self, duration_ns: int) -> int:
-        """The time at which work of this length that is queued now is done; monotonic nanoseconds."""
-        fcntl.lockf(self.file, fcntl.LOCK_EX)
-        try:
-            free_ns, busy_ns = struct.unpack("qq", self.memory[:])
-            done_ns: int = max(free_ns, time.monotonic_ns()) + duration_ns
-            self.memory[:] = struct.pack("qq", done_ns, busy_ns + duration_ns)
-            return done_ns
-        finally:
-            fcntl.lockf(self.file, fcntl.LOCK_UN)
 
 
 class TritonPythonModel:
@@ -66,7 +45,8 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """Wait for the card, then for the batch's time; each frame is answered with the number in its pixels."""
         frames = [pb_utils.get_input_tensor_by_name(request, "frames").as_numpy() for request in requests]
-        done_ns = self.card.reserve(round(self.latency_ms(sum(map(len, frames))) * 1e6))
+        batch = sum(map(len, frames))
+        done_ns = self.card.reserve(round(self.latency_ms(batch) * 1e6), batch)
         candidates = [self.candidates(batch) for batch in frames]
         time.sleep(max(0, done_ns - time.monotonic_ns()) / 1e9)
         return [pb_utils.InferenceResponse([pb_utils.Tensor("candidates", array)]) for array in candidates]

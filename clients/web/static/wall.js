@@ -5,6 +5,7 @@ import { stateLine } from "./header.js";
 import { Tile } from "./tile.js";
 
 const SIZES = { S: 168, M: 290, L: 430 };
+const GAP = 14, NARROW = 235, LEAST = 118; // pixels, as in style.css
 
 export class WallView {
   #tiles = new Map();
@@ -24,26 +25,30 @@ export class WallView {
       h("button", { class: "primary", onclick: onAdd }, "Add camera"));
     this.element = h("section", { "aria-label": "Live wall" }, h("div", { class: "wall-bar" }, this.count, this.filter, this.sizes), this.grid, this.empty);
     this.observer = new IntersectionObserver((entries) => this.#seen(entries), { rootMargin: "120px" });
-    this.resizer = new ResizeObserver(() => this.#look());
+    this.resizer = new ResizeObserver(() => this.#arrange());
     this.resizer.observe(this.grid);
+    this.resized = () => this.#arrange();
+    addEventListener("resize", this.resized);
     this.grid.addEventListener("keydown", (event) => this.#step(event));
   }
 
   close() {
     this.observer.disconnect();
     this.resizer.disconnect();
+    removeEventListener("resize", this.resized);
   }
 
   show(now) {
     const known = new Set(now.cameras.map((camera) => camera.id));
+    let fresh = false;
     for (const [id, tile] of this.#tiles) {
       if (known.has(id)) continue;
       this.observer.unobserve(tile.element);
       this.#inSight.delete(id);
       tile.element.remove();
       this.#tiles.delete(id);
+      fresh = true;
     }
-    let fresh = false;
     for (const camera of now.cameras) {
       let tile = this.#tiles.get(camera.id);
       if (!tile) {
@@ -73,9 +78,10 @@ export class WallView {
   // "S", "M", "L", or +1 and -1.
   resize(size) {
     const names = Object.keys(SIZES);
-    const next = typeof size === "string" ? size : names[Math.max(0, Math.min(2, names.indexOf(this.#current()) + size))];
-    this.#size = next;
-    store("size", next);
+    const here = this.#size in SIZES ? names.indexOf(this.#size) : 1;
+    const next = typeof size === "string" ? size : names[Math.max(0, Math.min(2, here + size))];
+    this.#size = next === this.#size && typeof size === "string" ? "auto" : next; // pressed once more: fit the window
+    store("size", this.#size);
     this.#arrange();
   }
 
@@ -83,16 +89,24 @@ export class WallView {
     (this.#tiles.get(id) ?? [...this.#tiles.values()][0])?.link.focus();
   }
 
-  #current() {
-    if (this.#size in SIZES) return this.#size;
-    return this.#tiles.size > 24 ? "S" : this.#tiles.size > 6 ? "M" : "L";
+  // The largest tiles with which all are in sight; where they would be too small, one scrolls.
+  #fitting() {
+    const width = this.grid.clientWidth, height = innerHeight - this.grid.getBoundingClientRect().top - scrollY - GAP;
+    const count = [...this.#tiles.values()].filter((tile) => !tile.element.hidden).length;
+    for (let columns = width < 700 ? 1 : 2; columns <= 16; columns += 1) {
+      const tile = Math.floor((width - GAP * (columns - 1)) / columns);
+      if (tile < LEAST) break;
+      const caption = tile <= NARROW ? 42 : 84;
+      if (Math.ceil(count / columns) * ((tile * 9) / 16 + caption + GAP) <= height) return tile;
+    }
+    return width < 700 ? SIZES.M : SIZES.S;
   }
 
   #arrange() {
     const wanted = this.filter.value.trim().toLowerCase();
     for (const [id, tile] of this.#tiles) tile.element.hidden = !id.toLowerCase().includes(wanted);
-    const current = this.#current();
-    this.grid.style.setProperty("--tile", `${SIZES[current]}px`);
+    const current = this.#size in SIZES ? this.#size : null;
+    this.grid.style.setProperty("--tile", `${current ? SIZES[current] : this.#fitting()}px`);
     for (const button of this.sizes.children) button.setAttribute("aria-pressed", String(button.dataset.size === current));
     this.#look();
   }
