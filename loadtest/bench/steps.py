@@ -241,6 +241,7 @@ def _own_pages() -> tuple[Step, ...]:
     return (
         Step("savings", "What is saved", ("measured", "projected"), "", _one("loadtest savings"), page=None),
         Step("tuning", "Each knob alone", ("modelled",), "", _one("loadtest tuning"), page=None),
+        Step("locust", "Locust against an emulated T4", ("emulated",), "", _one("loadtest sweep"), page=None),
         Step(
             "opponents",
             "What a user would run instead",
