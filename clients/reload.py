@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 class Cameras(Protocol):
     """What a reload needs of a fleet."""
 
-    def file_says(self, cameras: Sequence[Camera]) -> None:
+    async def file_says(self, cameras: Sequence[Camera]) -> None:
         """What the file lists now, before the difference is applied."""
 
     def add(self, spec: StreamSpec) -> None:
@@ -141,7 +141,7 @@ async def follow(
         told = asked.elsewhere
         if asked.has_cameras:
             log.info("%s: %s", path, _said(asked), extra=about("configuration_applied"))
-            fleet.file_says(wanted.cameras)
+            await fleet.file_says(wanted.cameras)
             await apply(fleet, asked)
             running = with_cameras_of(running, wanted)
 

@@ -180,12 +180,18 @@ class Roster:
 
     # What a changed file asks for, see reload.py: its word on a camera is newer than any change of it.
 
-    def file_says(self, cameras: Sequence[Camera]) -> None:
+    async def file_says(self, cameras: Sequence[Camera]) -> None:
         """The file has changed; the cameras that it says something new of are what it says."""
+        known = set(self._changes)
         before, self._file = self._file, {camera.id: camera for camera in cameras}
         for stream_id in (*before, *self._file):
             if before.get(stream_id) != self._file.get(stream_id):
                 self._changes.pop(stream_id, None)
+        if known != set(self._changes):
+            try:
+                await self._save()
+            except NotSaved as error:
+                log.error("%s", error)
 
     def add(self, spec: StreamSpec) -> None:
         """The file has this camera, which does not run. Raises what `Fleet.add` does."""

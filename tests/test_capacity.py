@@ -33,7 +33,7 @@ from clients.types import Tier
 from deploy.server import TritonServer
 from export.spec import RUNTIMES
 from loadtest.emulator.card_clock import Card
-from loadtest.emulator.repository import assemble_emulated, card_of, models_of
+from loadtest.emulator.repository import Emulation, assemble_emulated, card_of, models_of
 from loadtest.simulation.card import VirtualCard, timings
 from loadtest.simulation.clock import VirtualClock
 from loadtest.simulation.run import Scenario, Simulation
@@ -181,7 +181,7 @@ def test_a_plan_is_what_the_emulated_card_shows(tmp_path: Path) -> None:
     """
     scale = 8.0
     clips = [write_clip(tmp_path / f"{fps}.mp4", moving_square(2 * fps), fps=fps) for fps in range(20, 30)]
-    assemble_emulated(tmp_path / "card", T4, [Tier.N], time_scale=scale)
+    assemble_emulated(tmp_path / "card", T4, [Tier.N], Emulation(time_scale=scale))
     with TritonServer(models_of(tmp_path / "card"), log=tmp_path / "triton.log") as server:
         told = parse_settings(
             {

@@ -57,7 +57,7 @@ class Twin:
         self.touched: set[str] = set()
         self.redrawn: set[str] = set()
 
-    def file_says(self, cameras: Sequence[Camera]) -> None:
+    async def file_says(self, cameras: Sequence[Camera]) -> None:
         self.said = [camera.id for camera in cameras]
 
     def add(self, spec: StreamSpec) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -9,9 +10,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from clients.config import parse_camera
+from clients.capacity.demand import Host, parse_source
+from clients.capacity.of_settings import demand_of
+from clients.capacity.plan import plan as project
+from clients.config import Camera, parse_camera
+from clients.data_sheet import sheet
 from clients.types import Tier
-from clients.web.desk import TheDesk
+from clients.web.desk import Desk, TheDesk
 from clients.web.guard import COOKIE, Token
 from clients.web.problems import Refused, documented
 
@@ -28,6 +33,9 @@ class Plan(BaseModel):
     max_streams: int
     budget_ms_per_s: float | None = Field(description="GPU-milliseconds a second that may be spent, if governed.")
     spent_ms_per_s: float = Field(description="What is spent now.")
+    projected: dict[str, Any] | None = Field(
+        None, description="With `gpu`: all cameras and this one on such a card, as `python -m loadtest plan` says it."
+    )
 
 
 class Health(BaseModel):
@@ -55,10 +63,16 @@ async def plan(
     max_fps: Annotated[float | None, Query(gt=0, le=240, allow_inf_nan=False)] = None,
     min_fps: Annotated[float, Query(ge=0, le=240, allow_inf_nan=False)] = 0,
     model: Annotated[Tier | None, Query(description="Its tier; the fleet's default.")] = None,
+    gpu: Annotated[
+        str | None, Query(pattern="^[a-z0-9]{1,16}$", description="Project onto this card too: t4, l4.")
+    ] = None,
+    source: Annotated[
+        str, Query(max_length=64, description="What cameras send, for `gpu`.", examples=["1280x720@25/h265"])
+    ] = "1920x1080@25/h264",
 ) -> Plan:
     """Would one more camera fit, and why not? Nothing is changed."""
-    options = {"max_fps": max_fps, "min_fps": min_fps, "model": model}
-    verdict = desk.fleet.would_fit(desk.settings.stream(parse_camera("one-more", "one-more.mp4", options)))
+    one_more = parse_camera("one-more", "one-more.mp4", {"max_fps": max_fps, "min_fps": min_fps, "model": model})
+    verdict = desk.fleet.would_fit(desk.settings.stream(one_more))
     cameras, most = len(list(desk.roster)), desk.settings.system.max_streams
     is_full = cameras >= most
     budget = desk.numbers.now["budget"]
@@ -70,7 +84,17 @@ async def plan(
         max_streams=most,
         budget_ms_per_s=budget["ms_per_s"],
         spent_ms_per_s=budget["spent_ms_per_s"],
+        projected=None if gpu is None else await run_in_threadpool(_projected, desk, one_more, gpu, source),
     )
+
+
+def _projected(desk: Desk, one_more: Camera, gpu: str, source: str) -> dict[str, Any]:
+    """Raises ConfigError: no data sheet of such a card, a source of another form, a number missing in the sheet."""
+    settings = desk.roster.settings()
+    system = settings.system.model_copy(update={"max_streams": settings.system.max_streams + 1})
+    cameras = (*settings.cameras, one_more)
+    demand = demand_of(settings.model_copy(update={"cameras": cameras, "system": system}), parse_source(source), {})
+    return project(demand, sheet(gpu), Host(cores=os.cpu_count() or 1)).as_json()
 
 
 @router.get("/healthz", tags=["health"])
@@ -106,4 +130,6 @@ async def session(desk: TheDesk, login: Login, response: Response) -> None:
         return
     if not token.matches(login.token):
         raise Refused(401, "this is not the token", {"WWW-Authenticate": 'Bearer realm="fleet"'})
-    response.set_cookie(COOKIE, token.session, httponly=True, samesite="strict", path="/")
+    response.set_cookie(
+        COOKIE, token.session, httponly=True, samesite="strict", path="/", secure=desk.settings.web.tls_cert is not None
+    )

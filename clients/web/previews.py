@@ -28,6 +28,7 @@ MOST_PER_S = 60.0
 SHORTEST_S = 0.15  # between two of one camera
 _QUALITY = 70
 _FORGET_S = 5.0
+_COUNT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Previews:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "preview")
         self._kept: dict[tuple[str, int], _Kept] = {}
+        self._interval_s, self._counted_s = SHORTEST_S, 0.0
         self.made = 0
 
     def close(self) -> None:
@@ -73,6 +75,7 @@ class Previews:
         if kept is None or kept.lane is not lane:  # another camera of the same name
             kept = self._kept[key] = _Kept(lane)
         kept.asked_s = now_s
+        self._share_out(now_s)
         async with kept.making:
             shown = lane.shown()
             if shown is None or self._is_fresh(kept, shown[0], now_s):
@@ -86,12 +89,16 @@ class Previews:
     def _is_fresh(self, kept: _Kept, frame: Frame, now_s: float) -> bool:
         if kept.preview is None:
             return False
-        return kept.preview.captured_ns == frame.captured_ns or now_s - kept.made_s < self._interval_s(now_s)
+        return kept.preview.captured_ns == frame.captured_ns or now_s - kept.made_s < self._interval_s
 
-    def _interval_s(self, now_s: float) -> float:
+    def _share_out(self, now_s: float) -> None:
+        """How often each may be made, by how many are asked for; looked at twice a second."""
+        if now_s - self._counted_s < _COUNT_S:
+            return
+        self._counted_s = now_s
         for key in [key for key, kept in self._kept.items() if now_s - kept.asked_s > _FORGET_S]:
             del self._kept[key]
-        return max(SHORTEST_S, len(self._kept) / MOST_PER_S)
+        self._interval_s = max(SHORTEST_S, len(self._kept) / MOST_PER_S)
 
     async def annotated(self, lane: Lane, labels: tuple[str, ...], width: int | None) -> bytes | None:
         """The camera's picture with its boxes drawn in, full size unless a width is asked for; None as above."""

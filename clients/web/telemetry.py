@@ -74,7 +74,8 @@ class Telemetry:
 
     def look(self) -> None:
         """Read the counters, and say what they mean."""
-        at_s, reports = time.monotonic(), {report.stream_id: report for report in self._fleet.reports()}
+        at_s, summary = time.monotonic(), self._fleet.stats()
+        reports = {report.stream_id: report for report in summary.cameras}
         for stream_id in [stream_id for stream_id in self._history if stream_id not in reports]:
             del self._history[stream_id]
         for stream_id, report in reports.items():
@@ -85,7 +86,7 @@ class Telemetry:
         counts = self._fleet.server_counts
         if counts is not None:
             self._counts.append(counts)
-        self.now = self._overview(reports)
+        self.now = self._overview(reports, summary)
         self.text = json.dumps(self.now, separators=(",", ":"))
 
     def history(self, stream_id: str) -> list[dict[str, Any]]:
@@ -98,8 +99,8 @@ class Telemetry:
         cameras: Sequence[dict[str, Any]] = self.now["cameras"]
         return next((camera for camera in cameras if camera["id"] == stream_id), {})
 
-    def _overview(self, reports: Mapping[str, CameraReport]) -> dict[str, Any]:
-        summary, decision = self._fleet.stats(), self._fleet.decision
+    def _overview(self, reports: Mapping[str, CameraReport], summary: Summary) -> dict[str, Any]:
+        decision = self._fleet.decision
         slowness = 1.0 if decision is None else decision.slowness
         cameras = [self._camera(entry, reports.get(entry.camera.id), slowness) for entry in self._roster]
         budget = None if decision is None else decision.orders.budget_ms_per_s

@@ -85,7 +85,7 @@ async def _hear(socket: WebSocket, looks: dict[str, int]) -> int:
 async def _tell(socket: WebSocket, desk: Desk, looks: Mapping[str, int]) -> int:
     """Until the server ends; returns the code to close with."""
     told: str | None = None
-    sent: dict[str, int] = {}
+    sent: dict[str, tuple[int, int]] = {}
     while True:
         began_s = time.monotonic()
         if desk.telemetry is not None and desk.telemetry.text is not told:
@@ -93,11 +93,15 @@ async def _tell(socket: WebSocket, desk: Desk, looks: Mapping[str, int]) -> int:
             await desk.viewers.in_time(socket.send_text(told))
         for stream_id, width in list(looks.items()):
             lane = desk.fleet.lanes.get(stream_id) if desk.roster.has_fleet else None
-            preview = None if lane is None else await _preview(desk, lane, width)
-            if lane is None or preview is None:
+            shown = None if lane is None else lane.shown()
+            if lane is None or shown is None:
                 sent.pop(stream_id, None)
-            elif sent.get(stream_id) != (preview.captured_ns ^ width):
-                sent[stream_id] = preview.captured_ns ^ width
+                continue
+            if sent.get(stream_id) == (shown[0].captured_ns, width):
+                continue
+            preview = await _preview(desk, lane, width)
+            if preview is not None and sent.get(stream_id) != (preview.captured_ns, width):
+                sent[stream_id] = preview.captured_ns, width
                 await desk.viewers.in_time(socket.send_bytes(packet(stream_id, preview, desk.labels(lane))))
         for stream_id in [name for name in sent if name not in looks]:
             del sent[stream_id]

@@ -14,7 +14,7 @@ export class WallView {
 
   constructor(wall, onAdd) {
     this.wall = wall;
-    this.count = h("p");
+    this.count = h("p", {}, "Starting: the models are being loaded…");
     this.filter = h("input", { type: "search", placeholder: "Filter by name", "aria-label": "Filter cameras by name", "aria-keyshortcuts": "/", oninput: () => this.#arrange() });
     this.sizes = h("div", { class: "segments", role: "group", "aria-label": "Size of the tiles" },
       ...Object.keys(SIZES).map((name) => h("button", { type: "button", "data-size": name, "aria-label": { S: "Small", M: "Medium", L: "Large" }[name], onclick: () => this.resize(name) }, name)));
