@@ -10,7 +10,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 CODE := clients deploy export loadtest demo tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fifty emulator locust reliability fuzz soak test check format triton stack pins audit bench-setup clean
+.PHONY: help setup demo fifty emulator locust reliability fuzz soak test check format triton stack pins audit bench bench-setup clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,8 +54,11 @@ format: .venv/.test ## rewrite the code as `make check` wants it
 triton: setup ## run the demo's Triton alone, on ports 8000 to 8002, until Ctrl-C
 	.venv/bin/python -m deploy.triton --config config.demo.yaml
 
+bench: setup .venv/.test ## run all benchmarks that can run here, rewrite docs/benchmarks; goes on later: STEPS="planner decode"
+	@.venv/bin/python -m loadtest bench $(foreach step,$(STEPS),--only $(step))
+
 stack: setup .venv/.test ## the profile cpu of docker-compose.yml, its commands and checks, without an engine; seconds until detections
-	@.venv/bin/python -m demo render --cameras 8 --seconds 30 >/dev/null
+	@.venv/bin/python -m demo render --cameras 8 --seconds 36 >/dev/null
 	@.venv/bin/python tests/compose_pod.py
 
 pins: .venv/.test ## pin anew what the images install, after a change of pyproject.toml's groups

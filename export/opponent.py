@@ -48,7 +48,7 @@ class Opponent:
     def __init__(self, folder: Path) -> None:
         os.environ["YOLO_AUTOINSTALL"] = "false"
         self._yolo = weights.ultralytics_interface()
-        _stand_in_for_torchvision()
+        stand_in_for_torchvision()
         self._folder = folder
         with np.load(folder / "pictures.npz") as stored:
             self._pictures = [stored[str(index)] for index in range(len(stored.files))]
@@ -91,7 +91,7 @@ def _size(given: list[int]) -> tuple[int, int]:
     return int(given[0]), int(given[1])
 
 
-def _stand_in_for_torchvision() -> None:
+def stand_in_for_torchvision() -> None:
     """Its wheel does not fit every CPU build of torch; the predictor needs its `ops.nms` alone."""
     try:
         with contextlib.redirect_stderr(io.StringIO()):

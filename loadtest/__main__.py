@@ -12,9 +12,13 @@ from typing import Any
 
 from clients.arguments import seconds
 from clients.errors import FleetError
+from loadtest.bench.command import add_bench
 from loadtest.emulator.command import add_emulator
+from loadtest.event_delay import add_events
 from loadtest.fidelity import add_fidelity
 from loadtest.harm_command import add_harm
+from loadtest.load.sweep import add_sweep
+from loadtest.opponents.command import add_opponents
 from loadtest.plan import add_plan
 from loadtest.savings_command import add_savings
 from loadtest.server_profile import add_profile
@@ -155,7 +159,9 @@ def _parser() -> argparse.ArgumentParser:
     wall.add_argument("--cycles", type=int, default=0, metavar="N", help="cameras added and removed (default 0)")
     wall.add_argument("--real", action="store_true", help="the demo's weights on this processor, not an emulated card")
     wall.set_defaults(command=_wall)
+    add_events(commands)
     add_emulator(commands)
+    add_sweep(commands)
     add_harm(commands)
     add_simulate(commands)
     add_savings(commands)
@@ -163,6 +169,8 @@ def _parser() -> argparse.ArgumentParser:
     add_tuning(commands)
     add_plan(commands)
     add_profile(commands)
+    add_opponents(commands)
+    add_bench(commands)
     return parser
 
 

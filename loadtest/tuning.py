@@ -42,7 +42,7 @@ class Knob:
 
     key: str
     values: Sequence[float]
-    default: float
+    default: float | None  # None: the fleet chooses
     turn: Set
     says: str
     shows: str = "streaming_ap"
@@ -85,10 +85,10 @@ KNOBS = (
     Knob(
         "triton.window",
         (1, 2, 4, 8, 16),
-        16,
+        None,
         lambda told, value: replace(told, window=int(value)),
         "Requests at the server at once. Larger means larger batches, less time per inference and a longer queue; the "
-        "governor lowers it by the time that requests wait.",
+        "governor lowers it by the time that requests wait. Flat where, as here, few requests meet.",
         "age_p95_ms",
     ),
     Knob(
@@ -97,7 +97,7 @@ KNOBS = (
         500,
         lambda told, value: replace(told, max_age_ms=value),
         "A frame older than this when its turn comes is not sent. It matters when the server is slow or away; below "
-        "the time that one inference takes nothing is ever inferred.",
+        "the time that one inference takes nothing is ever inferred. Flat where, as here, nothing waits.",
         "age_p95_ms",
     ),
     Knob(
@@ -105,7 +105,7 @@ KNOBS = (
         (0.0, 0.02, 0.1, 0.3, 1.0),
         0.02,
         lambda told, value: replace(told, audit=AuditRules(share=value)),
-        "Of the frames that the gate skips, inferred all the same to count what it misses. The price are inferences "
+        "Of the frames that the gate skips, inferred all the same to count what it misses. It costs inferences "
         "that are worth little; what you get is the miss rate with its interval.",
         "inferences",
     ),
@@ -180,10 +180,14 @@ def page(rows: Mapping[str, Sequence[Row]], command: str) -> str:
 
 
 def _section(knob: Knob, rows: Sequence[Row]) -> str:
-    lines = [f"\n## `{knob.key}`\n", f"{knob.says} Default: {knob.default:g}.\n", f"![Its curve]({_picture(knob)})\n"]
+    lines = [f"\n## `{knob.key}`\n", f"{knob.says} Default: {_default(knob)}.\n", f"![Its curve]({_picture(knob)})\n"]
     lines += ["| " + " | ".join(_COLUMNS.values()) + " |", "|" + "---|" * len(_COLUMNS)]
     lines += ["| " + " | ".join(_cell(row[name]) for name in _COLUMNS) + " |" for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def _default(knob: Knob) -> str:
+    return "chosen by the fleet" if knob.default is None else f"{knob.default:g}"
 
 
 def _cell(value: float | None) -> str:
@@ -221,7 +225,8 @@ def _plot(knob: Knob, rows: Sequence[Row], path: Path) -> None:
     left.plot(values, [row["streaming_ap"] for row in rows], "o-", color="tab:blue")
     left.set_xlabel(knob.key)
     left.set_ylabel(_COLUMNS["streaming_ap"], color="tab:blue")
-    left.axvline(knob.default, color="0.8", zorder=0)
+    if knob.default is not None:
+        left.axvline(knob.default, color="0.8", zorder=0)
     if knob.shows != "streaming_ap":
         right = left.twinx()
         points = [(row["value"], row[knob.shows]) for row in rows if row[knob.shows] is not None]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import struct
 import subprocess
 import sys
 import time
@@ -33,7 +32,8 @@ from clients.sources.placement import NvdecPlan
 from clients.types import Tier
 from deploy.server import TritonServer
 from export.spec import RUNTIMES
-from loadtest.emulator.repository import assemble_emulated, card_of, models_of
+from loadtest.emulator.card_clock import Card
+from loadtest.emulator.repository import Emulation, assemble_emulated, card_of, models_of
 from loadtest.simulation.card import VirtualCard, timings
 from loadtest.simulation.clock import VirtualClock
 from loadtest.simulation.run import Scenario, Simulation
@@ -120,6 +120,7 @@ def test_the_cpu_decodes_what_it_is_given() -> None:
         ({Tier.N: 400.0}, 50),
         ({Tier.N: 1000.0}, 50),
         ({Tier.N: 1500.0}, 100),
+        ({Tier.N: 1850.0}, 100),
         ({Tier.M: 200.0}, 50),
         ({Tier.N: 200.0, Tier.M: 37.5, Tier.X: 12.5}, 50),
         ({Tier.N: 400.0, Tier.M: 75.0, Tier.X: 25.0}, 50),
@@ -180,7 +181,7 @@ def test_a_plan_is_what_the_emulated_card_shows(tmp_path: Path) -> None:
     """
     scale = 8.0
     clips = [write_clip(tmp_path / f"{fps}.mp4", moving_square(2 * fps), fps=fps) for fps in range(20, 30)]
-    assemble_emulated(tmp_path / "card", T4, [Tier.N], time_scale=scale)
+    assemble_emulated(tmp_path / "card", T4, [Tier.N], Emulation(time_scale=scale))
     with TritonServer(models_of(tmp_path / "card"), log=tmp_path / "triton.log") as server:
         told = parse_settings(
             {
@@ -205,8 +206,11 @@ def test_a_plan_is_what_the_emulated_card_shows(tmp_path: Path) -> None:
 
 
 def worked_s(card: Path) -> float:
-    """Seconds that an emulated card has worked: the second number in its file, nanoseconds."""
-    return float(struct.unpack_from("=qq", card_of(card).read_bytes())[1]) / 1e9
+    """Seconds that an emulated card has worked until now."""
+    clock = Card(card_of(card))
+    worked_ns = clock.read().done_ns(time.monotonic_ns())
+    clock.close()
+    return worked_ns / 1e9
 
 
 def test_delays_are_those_of_the_configurations() -> None:
@@ -360,6 +364,7 @@ def test_the_command_plans_a_configuration(tmp_path: Path) -> None:
     assert found["cameras"] == 2
     pixels = (640 * 360 * 25 / 2070e6) + (1280 * 720 * 25 / 4150e6)
     assert found["limits"]["nvdec"]["share"] == pytest.approx(pixels, abs=1e-4)
+    assert found["limits"]["network"]["share"] == pytest.approx(1.106 / 1000, abs=1e-4)  # the file crosses none
     assert found["assumed"] == ["gate: each sends 1280x720@25/hevc, 1.11 Mbit/s"]
     assert "secret" not in done.stdout + done.stderr
 

@@ -7,8 +7,8 @@ import io
 import json
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +20,7 @@ import pytest
 from conftest import demo_clip, moving_square, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
+from live_servers import hls_server, jpegs, mjpeg, rtsp_server, tcp_server, udp_camera
 from numpy.typing import NDArray
 from test_events import EVENT
 from test_library import content
@@ -33,6 +34,11 @@ from clients.sinks.clips import ClipSink
 from clients.sinks.keys import ClipKeys
 from clients.sinks.ring import Ring
 from clients.sinks.videos import VideosSink
+from clients.sources.address import Address
+from clients.sources.decoder import Decoding
+from clients.sources.file import live_timing
+from clients.sources.live import UNTIMED, LiveSource
+from clients.types import LiveOptions
 from deploy.server import TritonServer
 
 S = 1_000_000_000
@@ -75,7 +81,7 @@ def test_a_clip_is_what_the_camera_sent(tmp_path: Path, name: str) -> None:
     cut.write(str(tmp_path / "clip.mp4"))
     sent, shown = pictures(source), pictures(tmp_path / "clip.mp4")
     first = 75  # a key frame
-    assert len(shown) >= 25
+    assert len(shown) == len(cut.packets) >= 25
     for index, picture in enumerate(shown):
         assert np.array_equal(picture, sent[first + index]), index
     with av.open(str(tmp_path / "clip.mp4")) as container:
@@ -111,6 +117,25 @@ def stream_of_nothing() -> Any:
 
 
 NOTHING = stream_of_nothing()
+
+
+def test_times_that_ffmpeg_invents_are_not_used(tmp_path: Path) -> None:
+    """MJPEG has none: FFmpeg says 25 a second, the clip is played as the pictures came."""
+    source = write_clip(tmp_path / "c.mjpeg", moving_square(30), codec="mjpeg", pix_fmt="yuvj420p")
+    ring = Ring(100, 1 << 30)
+    with av.open(str(source)) as container:
+        assert container.format.name in UNTIMED
+        stream = container.streams.video[0]
+        ring.opened(stream)
+        for number, packet in enumerate(packet for packet in container.demux(stream) if packet.size):
+            ring.packet(packet, number * S // 4)
+    cut = ring.cut(0, 100 * S)
+    assert cut is not None
+    cut.write(str(tmp_path / "clip.mp4"))
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        assert [frame.time for frame in container.decode(video=0)] == pytest.approx([n / 4 for n in range(30)])
+
+
 PACKETS = st.lists(st.tuples(st.booleans(), st.integers(1, 4000), st.integers(0, 2 * S)), min_size=1, max_size=80)
 
 
@@ -176,6 +201,40 @@ def test_a_stream_that_cannot_be_kept_costs_its_clips_only(caplog: pytest.LogCap
     assert ring.cut(0, 2) is None
     assert ring.size_bytes == 0
     assert "cannot be kept" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["rtsp", "hls", "udp", "mjpeg"])
+def test_a_live_camera_has_clips(tmp_path: Path, kind: str) -> None:
+    """Whatever way its packets come: all that were kept can be played, at the pace at which they came."""
+    with ExitStack() as servers:
+        ring, frames = Ring(100, 1 << 30), []
+        address = Address.parse(SERVERS[kind](servers, tmp_path), {})
+        source = LiveSource("cam", address, LiveOptions(), Decoding("cam", tap=ring))
+        for frame in source.frames(live_timing(threading.Event().wait)):
+            frames.append(frame.media_time_s)
+            if len(frames) == 40:
+                break
+        cut = ring.cut(0, 1 << 62)
+    assert cut is not None
+    cut.write(str(tmp_path / "clip.mp4"))
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        times = [image.time for image in container.decode(video=0)]
+    assert len(times) >= 38
+    assert times[-1] == pytest.approx(frames[-1] - frames[0], abs=0.3)
+
+
+def rtsp_camera(servers: ExitStack, folder: Path) -> str:
+    """A camera of GStreamer's RTSP server."""
+    clip = write_clip(folder / "clip.mp4", moving_square(75), options={"preset": "ultrafast", "g": "25"})
+    return f"rtsp://127.0.0.1:{servers.enter_context(rtsp_server(f'a={clip}'))}/a"
+
+
+SERVERS: dict[str, Callable[[ExitStack, Path], str]] = {
+    "rtsp": rtsp_camera,
+    "hls": lambda servers, folder: f"http://127.0.0.1:{servers.enter_context(hls_server(folder))}/live.m3u8",
+    "udp": lambda servers, _: f"udp://127.0.0.1:{servers.enter_context(udp_camera())}",
+    "mjpeg": lambda servers, _: f"http://127.0.0.1:{servers.enter_context(tcp_server(mjpeg(jpegs())))}/v.mjpg",
+}
 
 
 # The sink

@@ -19,6 +19,7 @@ from live_servers import rtsp_server
 from packaging.requirements import Requirement
 
 from clients.config import load_settings
+from demo.run import CLIP_S
 
 DOCKERFILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))
 PAIRS = {"26.08": "11.2.1.2"}  # Triton's image and the TensorRT in it; a new one is looked up in NVIDIA's release notes
@@ -277,3 +278,9 @@ def test_a_folder_of_clips_is_served_as_so_many_cameras(tmp_path: Path) -> None:
             with av.open(url, options={"rtsp_transport": "tcp"}, timeout=20) as camera:
                 widths.append(camera.streams.video[0].codec_context.width)
     assert widths == [320, 160, 320]
+
+
+def test_the_stack_renders_the_clips_that_everybody_renders() -> None:
+    """Of another length they would be rendered anew by each who needs them, in a checkout that shares them."""
+    words = command(services()["demo-clips"])
+    assert words[words.index("--seconds") + 1] == str(CLIP_S)

@@ -228,6 +228,7 @@ def test_the_clock_sags_under_work_and_recovers() -> None:
     while state.free_ns < 5_000_000_000:
         state = state.worked(10_000_000, 1, 0)
     assert state.clock_share(0) == pytest.approx(900 / 1590, abs=0.01)
+    assert state.worked(10_000_000, 1, 0).free_ns - state.free_ns == pytest.approx(10_000_000 * 1590 / 900, rel=0.02)
     assert state.clock_share(state.free_ns + 5_000_000_000) == pytest.approx(1, abs=0.01)
     cold = CardState(heat_s=1.0)
     assert cold.worked(10_000_000, 1, 0).clock_share(0) == 1

@@ -15,10 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clients.statistics import Histogram
+from loadtest import __main__ as loadtest
 from loadtest.load.report import html, write_report
 from loadtest.load.server_metrics import CardFigures, MetricsUnreachable, Reading, read_metrics
+from loadtest.load.sweep import RUNS
 from loadtest.load.tally import CROSS_TALK, Fate, Tally, jain
-from loadtest.load.verdict import Sample, Seen, held, judged, windows
+from loadtest.load.verdict import Sample, Seen, held, judged, steady, windows
 from loadtest.load.wanted import Objective, Plan, Wanted
 
 PLAN = Plan(Wanted(), fps=20, scale=10, emulated=True, capacity_per_s=100)
@@ -113,6 +115,17 @@ def test_a_soak_is_judged_by_the_minute() -> None:
     assert not held(Objective(), samples([0]))
 
 
+def test_the_steady_part_of_a_test() -> None:
+    """Neither its first tenth, when frames have not come due, nor its last, when what is in flight is lost, counts."""
+    whole = samples([0, 0, *[10] * 16, 0, 0])
+    assert steady(whole, 10) == 10
+    assert steady(whole[:5], 10) is None
+    assert steady([], 10) is None
+    growing = [replace(one, cameras=1) for one in whole[:6]] + whole[6:]
+    assert steady(growing, 1) == 1
+    assert judged(seen(tally(90), samples=whole))["capacity_used"] == 0.1
+
+
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=20))
 def test_jain(shares: list[int]) -> None:
     """1 when all have the same, 1/n when one has all, never outside; nothing to say when nobody has anything."""
@@ -175,7 +188,7 @@ CARD = '# TYPE nv_gpu_utilization gauge\nnv_gpu_utilization{gpu_uuid="a"} 0.5\n'
 @pytest.fixture
 def pages() -> Iterator[str]:
     """A server of the pages above, and of one that is not a metrics page."""
-    texts = {"/triton": PAGE, "/card": CARD, "/other": "<html>", "/empty": ""}
+    texts = {"/triton": PAGE, "/card": CARD, "/other": "nv_gpu_ <html>", "/empty": ""}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -211,3 +224,29 @@ def test_metrics_that_cannot_be_read_are_one_line(pages: str) -> None:
         assert len(str(caught.value).splitlines()) == 1
     with pytest.raises(MetricsUnreachable, match="is this Triton's metrics page"):
         read_metrics([f"{pages}/empty"])
+
+
+# --- the sweep
+
+
+def test_a_sweep_goes_on_and_writes_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was kept is not run again; the page shows it with its command; an unknown run is one line."""
+    report = judged(seen(tally(90), samples=samples([10] * 10))) | {"load": 0.8, "exit_code": 0}
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    by_name = {run.name: run for run in RUNS}
+    for name, file, length_s in (("80 %", "80-percent", 40), ("saturated", "saturated", 30)):  # the second is stale
+        kept_report = report | {"arguments": by_name[name].arguments(length_s)}
+        (kept / f"{file}.json").write_text(json.dumps(kept_report))
+    places = ["--kept", str(kept), "--out", str(tmp_path)]
+    assert loadtest.main(["sweep", "--only", "80 %", *places]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["runs"]["80 %"]["capacity_used"] == 0.1
+    text = (tmp_path / "locust.md").read_text(encoding="utf-8")
+    assert "| 80 % | 2 | 10 | 0.8 | 0 | 1 | 0.1 |" in text
+    assert (
+        "locust -f loadtest/locustfile.py --headless -r 200 -t 40s --report= -u 50 --load 0.8 --time-scale 10" in text
+    )
+    assert "saturated" not in text.partition("```sh")[2]
+    assert loadtest.main(["sweep", "--only", "half", *places]) == 1
+    assert "there is no run 'half'; there are as planned, " in capsys.readouterr().err

@@ -84,7 +84,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
 
 def test_fifty_cameras_at_planned_load_pass(tmp_path: Path) -> None:
     """The command of scripts: no server is there, one is started, loaded at 60 %, judged and stopped again."""
-    code, report, err = run(tmp_path, *LOAD, "-t", "5s")
+    code, report, err = run(tmp_path, *LOAD, "-t", "4s")
     assert code == 0, err
     assert report["passed"]
     assert report["problems"] == []
@@ -96,7 +96,7 @@ def test_fifty_cameras_at_planned_load_pass(tmp_path: Path) -> None:
     assert report["fps"] * 50 == pytest.approx(0.6 * report["planned_capacity_per_s"], rel=1e-3)
     assert 0 < report["gpu"]["utilisation"] < 1
     assert report["gpu"]["sm_clock_mhz"] == 1590
-    assert sum(report["frames"].values()) > 200
+    assert sum(report["frames"].values()) > 100
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 1
     assert "The objective held" in page
@@ -108,7 +108,7 @@ def test_a_card_three_times_slower_fails(emulator: dict[str, Any], tmp_path: Pat
     card = Card(Path(emulator["card"]))
     card.slow_down(3)
     try:
-        code, report, err = run(tmp_path, *against(emulator), *LOAD, "-t", "5s")
+        code, report, err = run(tmp_path, *against(emulator), *LOAD, "-t", "4s")
     finally:
         card.slow_down(1)
         card.close()
@@ -126,7 +126,7 @@ def test_two_workers_count_for_one_master(emulator: dict[str, Any], tmp_path: Pa
     master = ("--master", "--expect-workers", "2", "--master-bind-port", "15557", *against(emulator), *load)
     worker = ("--worker", "--expect-workers", "2", "--master-port", "15557")
     with locust(tmp_path, *worker) as one, locust(tmp_path, *worker) as other:
-        code, report, err = run(tmp_path, *master, "-u", "20", "-r", "20", "-t", "4s")
+        code, report, err = run(tmp_path, *master, "-u", "20", "-r", "20", "-t", "3s")
         for process in (one, other):
             _, said = process.communicate(timeout=30)
             assert process.returncode == 0, said
@@ -168,10 +168,17 @@ def test_a_test_in_the_browser(emulator: dict[str, Any], tmp_path: Path) -> None
         assert seen["fps"] == 20
         assert seen["planned_capacity_per_s"] == pytest.approx(373, abs=1)
         fetched("/stop", {})
+        assert json.loads(fetched("/swarm", form | {"path": "jpeg", "tier_mix": "n"}))["success"]
+        read_until(process, SPAWNED)
+        while (seen := json.loads(fetched("/fleet"))).get("path") != "jpeg" or not seen["frames"]["good"]:
+            pass
+        fetched("/stop", {})
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
-    assert json.loads(out.splitlines()[-1])["passed"]
+    report = json.loads(out.splitlines()[-1])
+    assert report["passed"]
+    assert (report["path"], report["failures"]) == ("jpeg", {})
 
 
 def fetched(path: str, form: dict[str, Any] | None = None) -> str:
@@ -189,7 +196,7 @@ def listens(port: int) -> bool:
 
 def test_a_server_that_dies_fails_the_test_whatever_the_objective(tmp_path: Path) -> None:
     """Half a goodput is asked for, and half was there: still no success, and the metrics are named."""
-    options = ("--headless", "-u", "10", "-r", "10", "-t", "5s", "--slo-goodput", "0.01", "--deadline-ms", "100")
+    options = ("--headless", "-u", "10", "-r", "10", "-t", "3s", "--slo-goodput", "0.01", "--deadline-ms", "100")
     with locust(tmp_path, *options) as process:
         read_until(process, SPAWNED)
         (triton,) = [one for one in descendants(process.pid) if "tritonserver" in one.name()]

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import paho.mqtt.client as paho
 import pytest
+import trustme
 from conftest import demo_clip
 from paho.mqtt.enums import CallbackAPIVersion
 from test_events import EVENT
@@ -36,7 +37,7 @@ MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin")
 class Broker:
     """A mosquitto that can be stopped and started again on its port."""
 
-    def __init__(self, folder: Path, *, password: str | None = None) -> None:
+    def __init__(self, folder: Path, *, password: str | None = None, tls: trustme.CA | None = None) -> None:
         with closing(socket.socket()) as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
@@ -47,6 +48,12 @@ class Broker:
             command = ["mosquitto_passwd", "-b", "-c", str(passwords), "gate", password]
             subprocess.run(command, check=True, capture_output=True)
             who = f"allow_anonymous false\npassword_file {passwords}"
+        if tls is not None:
+            tls.cert_pem.write_to_path(folder / "ca.pem")
+            certificate = tls.issue_cert("127.0.0.1")
+            certificate.private_key_pem.write_to_path(folder / "key.pem")
+            certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+            who += f"\ncertfile {folder}/cert.pem\nkeyfile {folder}/key.pem"
         kept = f"persistence true\npersistence_location {folder}/"
         self._config.write_text(f"listener {self.port} 127.0.0.1\n{who}\n{kept}\nuser root\n")
         self._process: subprocess.Popen[bytes] | None = None
@@ -175,6 +182,25 @@ def test_a_wrong_password_is_said_once_and_a_right_one_is_used(
         publishing.write(event(1))
         stack.close()
         assert publishing.dropped == 0
+
+
+# paho leaves a socket whose certificate it refused to the garbage collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_encrypted_broker_is_verified(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """By the certificates that are named, else the system's: who is not vouched for gets nothing."""
+    with broker(tmp_path, tls=trustme.CA()) as mosquitto:
+        url = f"mqtts://127.0.0.1:{mosquitto.port}"
+        trusting = MqttSink(MqttKeys(url=url, tls_ca=tmp_path / "ca.pem"), {})
+        trusting.write(event(1))
+        trusting.close()
+        distrusting = MqttSink(MqttKeys(url=url), {})
+        distrusting.write(event(2))
+        while "or its certificate is not trusted" not in caplog.text:
+            pass
+        distrusting.close()
+    assert (trusting.dropped, distrusting.dropped) == (0, 1)
+    with pytest.raises(ConfigError, match=r"sinks\.mqtt\.tls_ca: /nowhere: cannot be read"):
+        MqttSink(MqttKeys(url=url, tls_ca=Path("/nowhere")), {})
 
 
 @pytest.mark.anyio

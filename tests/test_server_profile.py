@@ -16,7 +16,7 @@ from clients.errors import ModelError
 from clients.types import Tier
 from deploy.server import TritonServer
 from loadtest.__main__ import main
-from loadtest.emulator.repository import assemble_emulated, models_of
+from loadtest.emulator.repository import Emulation, assemble_emulated, models_of
 from loadtest.server_profile import Engines
 
 
@@ -53,7 +53,7 @@ def test_a_server_on_the_cpu_is_measured_and_can_be_planned_with(
 def test_an_emulated_card_measures_what_it_emulates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Ten times a T4's latencies, and the sheet says `emulated`; hardware and memory are those of the T4's sheet."""
     scale = 10.0
-    assemble_emulated(tmp_path / "card", sheet("t4"), [Tier.N, Tier.X], time_scale=scale)
+    assemble_emulated(tmp_path / "card", sheet("t4"), [Tier.N, Tier.X], Emulation(time_scale=scale))
     path = tmp_path / "sheet.json"
     with TritonServer(models_of(tmp_path / "card"), log=tmp_path / "triton.log") as server:
         code, out, err = run(capsys, "profile", "--url", server.grpc_url, "--rounds", "2", "--out", str(path))

@@ -8,6 +8,7 @@ import hmac
 import json
 import queue
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from test_events import EVENT, HERE
 from test_zones import watched
 
@@ -80,7 +82,7 @@ class Receiver:
 
 
 @contextmanager
-def listening(receiver: Receiver, port: int = 0) -> Iterator[Receiver]:
+def listening(receiver: Receiver, port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     """The receiver on a port of this machine."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -93,7 +95,9 @@ def listening(receiver: Receiver, port: int = 0) -> Iterator[Receiver]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
-        receiver.url = f"http://127.0.0.1:{server.server_port}/hook"
+        receiver.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}/hook"
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
 
@@ -224,6 +228,24 @@ def test_a_receiver_that_never_answers_holds_nobody_up(tmp_path: Path) -> None:
         assert 0 < len(dead(tmp_path)) < 5000, "those for which there was room"
 
 
+def test_an_https_receiver_is_verified(tmp_path: Path) -> None:
+    """By the certificates that are named, else the system's: who is not vouched for gets nothing."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    with listening(Receiver(), tls=context) as receiver:
+        trusting = sink(tmp_path, receiver.url, tls_ca=tmp_path / "ca.pem")
+        trusting.write(event(1))
+        assert receiver.take().number == 1
+        trusting.close()
+        distrusting = sink(tmp_path, receiver.url, retry_s=0)
+        distrusting.write(event(2))
+        distrusting.close()
+    assert (trusting.dropped, distrusting.dropped) == (0, 1)
+    assert receiver.arrived.empty()
+    assert "SSL" in dead(tmp_path)[0]["problem"]
+
+
 def test_dead_letters_that_cannot_be_written_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The line says both problems."""
     keys = WebhookKeys(url="http://127.0.0.1:9/", dead_letters=Path("/proc/nowhere/dead.jsonl"), retry_s=0)
@@ -241,6 +263,7 @@ def test_dead_letters_that_cannot_be_written_are_counted(tmp_path: Path, caplog:
         ({"url": "http://x", "secret": "whsec_hush!"}, "sinks.webhook: secret: what follows whsec_ must be base64"),
         ({"url": "http://x", "secret": "whsec_aHVzaA=="}, "secret: must be 16 to 128 bytes, got 4"),
         ({"url": "http://x/${NOBODY}"}, "sinks.webhook: the environment variable NOBODY is not set"),
+        ({"url": "https://x", "tls_ca": "/nowhere"}, "sinks.webhook.tls_ca: /nowhere: cannot be read"),
         ({}, "sinks.webhook.url: is required and missing"),
     ],
 )

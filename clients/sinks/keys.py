@@ -17,6 +17,7 @@ class WebhookKeys(Section):
 
     url: str | None = Field(None, description="http(s) URL that events are posted to; empty is none.", repr=False)
     secret: str | None = Field(None, description="Signs what is posted: whsec_ and base64.", repr=False)
+    tls_ca: Path | None = Field(None, description="PEM file of those who vouch for an https receiver.")
     timeout_s: float = Field(5, gt=0, le=60, description="A receiver that takes longer has failed.")
     retry_s: float = Field(60, ge=0, le=3600, description="An event is tried again for so long.")
     dead_letters: Path = Field(Path("out/dead-letters.jsonl"), description="File for what could not be delivered.")
@@ -31,6 +32,7 @@ class MqttKeys(Section):
     """Every event as an MQTT message."""
 
     url: str | None = Field(None, description="mqtt(s)://user:password@host:port; empty is none.", repr=False)
+    tls_ca: Path | None = Field(None, description="PEM file of those who vouch for an mqtts broker.")
     topic: str = Field("yolo12-fleet", description="Events go to <topic>/<camera>/events.")
     qos: Literal[0, 1, 2] = Field(1, description="MQTT's quality of service.")
 

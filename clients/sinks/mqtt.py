@@ -19,6 +19,7 @@ from clients.errors import ConfigError
 from clients.sinks.keys import MqttKeys
 from clients.sinks.outbox import CLOSE_S, Outbox
 from clients.sources.address import expanded_url, shown_url
+from clients.sources.tls import problem_of
 from clients.zones.event import Event, as_record
 
 _QUEUE = 1000  # events that wait for the broker, and as many for the thread that hands them over
@@ -35,7 +36,7 @@ class MqttSink:
     """
 
     def __init__(self, keys: MqttKeys, environment: Mapping[str, str] = os.environ) -> None:
-        """Connects in the background, for ever. Raises ConfigError: no URL, a variable that is not set, no host."""
+        """Connects in the background, for ever. Raises ConfigError: no URL, host or certificate, an unset variable."""
         if keys.url is None:
             raise ConfigError("sinks.mqtt.url: is required and missing")
         self._keys, self._shown = keys, shown_url(keys.url)
@@ -46,6 +47,9 @@ class MqttSink:
             raise ConfigError(f"sinks.mqtt.url: {self._shown}: {error}") from None
         if not address.hostname:
             raise ConfigError(f"sinks.mqtt.url: {self._shown}: needs a host")
+        problem = None if keys.tls_ca is None else problem_of(keys.tls_ca)
+        if problem is not None:
+            raise ConfigError(f"sinks.mqtt.tls_ca: {problem}")
         self._client = self._made(address)
         self._changed = threading.Condition()
         self._unconfirmed: set[int] = set()
@@ -93,7 +97,7 @@ class MqttSink:
             password = None if address.password is None else unquote(address.password)
             client.username_pw_set(unquote(address.username), password)
         if address.scheme == "mqtts":
-            client.tls_set()
+            client.tls_set(None if self._keys.tls_ca is None else str(self._keys.tls_ca))
         return client
 
     def _publish(self, event: Event) -> None:
@@ -139,7 +143,8 @@ class MqttSink:
 
     def _unreachable(self, _client: paho.Client, _user: Any) -> None:
         if not self._is_away:
-            log.warning("sinks.mqtt: nobody answers at %s; it is tried again", self._shown)
+            why = ", or its certificate is not trusted" if self._shown.startswith("mqtts") else ""
+            log.warning("sinks.mqtt: nobody answers at %s%s; it is tried again", self._shown, why)
         self._gone()
 
     def _gone(self) -> None:

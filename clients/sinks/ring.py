@@ -13,6 +13,8 @@ from itertools import pairwise
 import av
 from av.video.stream import VideoStream
 
+from clients.sources.live import UNTIMED
+
 _CLOCK = Fraction(1, 1_000_000)  # where a camera gives no usable times, those of its packets' arrival count
 log = logging.getLogger(__name__)
 
@@ -43,12 +45,13 @@ class Cut:
         first = start or 0
         with av.open(path, "w", format="mp4", options={"movflags": "faststart"}) as container:
             stream = container.add_stream_from_template(self.template, opaque=True)
-            for one in packets:
+            for one, duration in zip(packets, _durations(packets), strict=True):
                 packet = av.Packet(one.data)
                 packet.stream = stream
                 packet.time_base = one.time_base
                 packet.dts = None if one.dts is None else one.dts - first
                 packet.pts = packet.dts if one.pts is None else one.pts - first
+                packet.duration = duration
                 packet.is_keyframe = one.is_keyframe
                 container.mux_one(packet)
 
@@ -70,6 +73,7 @@ class Ring:
         self._groups: deque[list[Coded]] = deque()  # each begins with a key frame
         self._bytes = 0
         self._template: VideoStream | None = None
+        self._is_timed = True
         self._lock = threading.Lock()
 
     @property
@@ -79,7 +83,7 @@ class Ring:
 
     def opened(self, stream: VideoStream) -> None:
         """A connection or file begins: what was before it cannot be played together with what comes."""
-        template = None
+        template, self._is_timed = None, stream.container.format.name not in UNTIMED
         try:
             nowhere = av.open(io.BytesIO(), "w", format="matroska")  # holds most codecs; nothing is written to it
             template = nowhere.add_stream_from_template(stream, opaque=True)
@@ -93,7 +97,8 @@ class Ring:
     def packet(self, packet: av.Packet[VideoStream], arrival_ns: int) -> None:
         """One more; those that are too old make room, a whole group of pictures at a time."""
         time_base = packet.time_base or Fraction(1, 90_000)
-        coded = Coded(bytes(packet), packet.pts, packet.dts, time_base, packet.is_keyframe, arrival_ns)
+        pts, dts = (packet.pts, packet.dts) if self._is_timed else (None, None)
+        coded = Coded(bytes(packet), pts, dts, time_base, packet.is_keyframe, arrival_ns)
         with self._lock:
             if coded.is_keyframe and self._template is not None:
                 self._groups.append([])
@@ -122,6 +127,13 @@ class Ring:
         if self._bytes > self._most_bytes:
             return True
         return len(groups) > 1 and groups[1][0].arrival_ns <= now_ns - self._seconds_ns
+
+
+def _durations(packets: tuple[Coded, ...]) -> list[int]:
+    """How long each is shown: until the next; without the last one's, players leave it out."""
+    times = [packet.dts or 0 for packet in packets]
+    steps = [max(1, later - one) for one, later in pairwise(times)]
+    return [*steps, steps[-1] if steps else 1]
 
 
 def _by_arrival(packets: tuple[Coded, ...]) -> tuple[Coded, ...]:

@@ -25,6 +25,7 @@ from clients.sinks.jsonl import LineFile, Rotation
 from clients.sinks.keys import WebhookKeys
 from clients.sinks.outbox import CLOSE_S, Outbox
 from clients.sources.address import expanded, expanded_url, shown_url
+from clients.sources.tls import problem_of
 from clients.zones.event import Event, as_record, timestamp
 
 _QUEUE = 1000  # events
@@ -45,7 +46,7 @@ class WebhookSink:
     """Posts events in a thread. `dropped` counts those that became dead letters, or found the queue full."""
 
     def __init__(self, keys: WebhookKeys, rotation: Rotation, environment: Mapping[str, str] = os.environ) -> None:
-        """Raises ConfigError: no URL, a variable that is not set, a secret that is none."""
+        """Raises ConfigError: no URL, a variable that is not set, a secret or certificate that is none."""
         if keys.url is None:
             raise ConfigError("sinks.webhook.url: is required and missing")
         try:
@@ -53,13 +54,17 @@ class WebhookSink:
             self._key = None if keys.secret is None else signing_key(expanded(keys.secret, environment))
         except ValueError as error:
             raise ConfigError(f"sinks.webhook: {error}") from None
+        problem = None if keys.tls_ca is None else problem_of(keys.tls_ca)
+        if problem is not None:
+            raise ConfigError(f"sinks.webhook.tls_ca: {problem}")
         self._shown = shown_url(keys.url)
         self._keys, self._rotation = keys, rotation
         self._dead_letters: LineFile | None = None
         self._pause_s = 0.0
         self._next_s = 0.0  # when the receiver may be asked again
         self._closing = threading.Event()
-        self._pool = urllib3.PoolManager(maxsize=1, retries=False, timeout=keys.timeout_s)
+        ca = None if keys.tls_ca is None else str(keys.tls_ca)
+        self._pool = urllib3.PoolManager(maxsize=1, retries=False, timeout=keys.timeout_s, ca_certs=ca)
         self._outbox = Outbox[tuple[float, Event]]("sinks.webhook", self._deliver, most=_QUEUE)
 
     @property

@@ -38,7 +38,7 @@ _OPTIONS: dict[Kind, dict[str, str]] = {
     Kind.USB: {},
 }
 _FORMATS = {Kind.UDP: "mpegts", Kind.USB: "video4linux2"}
-_UNTIMED = ("mpjpeg", "mjpeg")  # FFmpeg invents their times
+UNTIMED = ("mpjpeg", "mjpeg")  # FFmpeg invents their times
 _WAITED_S = 0.010  # a read that took longer has waited for its packet; one that took less found it queued
 _BEHIND_S = 1.0  # a decoder that lags more skips to the next key frame
 _PICTURE_S = 20.0  # packets without one picture for this long are no video; some cameras send a key frame every 10 s
@@ -77,7 +77,7 @@ class LiveSource:
     def _pictures(self, container: InputContainer, timing: Timing) -> Iterator[tuple[int, float | None, AvPicture]]:
         stream = container.streams.video[0]
         decoder = self._decoding.decoder(stream)
-        is_timed = container.format.name not in _UNTIMED
+        is_timed = container.format.name not in UNTIMED
         pace = Pace(timing) if self._address.kind is Kind.HTTP and is_timed else None
         seen_ns, skipping = timing.now_ns(), False
         for packet, waited in self._packets(container, timing):

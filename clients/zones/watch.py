@@ -37,8 +37,9 @@ class _Objects:
 
     @classmethod
     def of(cls, result: Result, now_s: float) -> _Objects:
-        """Those of a result that have an id."""
-        known, found = result.track_ids > 0, result.detections
+        """Those of a result that have an id, by id."""
+        order, found = np.argsort(result.track_ids), result.detections
+        known = order[np.searchsorted(result.track_ids, 0, side="right", sorter=order) :]
         xyxy = found.xyxy[known]
         feet = anchors(xyxy, result.size_px)
         ids = result.track_ids[known]
@@ -84,22 +85,22 @@ class Watch:
         if not self.layout:
             return []
         now = _Objects.of(result, self._now_s)
+        if np.array_equal(self._objects.ids, now.ids):  # nobody came or went: the usual case, and the cheap one
+            return self._step(now, self._objects.feet)
         events = self._leave(self._are_lost(now), "lost")
         same = self._objects.ids[:, np.newaxis] == now.ids
         old, found = np.nonzero(same)
         new = np.flatnonzero(~same.any(axis=0))
+        unseen = np.flatnonzero(~same.any(axis=1))
+        others, their_stays = columns(self._objects, unseen), columns(self._stays, unseen)
+        their_crossings = columns(self._crossings, unseen)
         before = np.concatenate((self._objects.feet[:, old], now.feet[:, new]), axis=1)
-        now = columns(now, np.concatenate((found, new)))
-        stays = joined(columns(self._stays, old), self._no_stays(len(new)))
-        crossings = joined(columns(self._crossings, old), self._no_crossings(len(new)))
-        if len(now.ids):
-            stays, stayed = self._at_zones(stays, now)
-            crossings, crossed = self._at_lines(crossings, now, before)
-            events += stayed + crossed
-        unseen = ~same.any(axis=1)
-        self._objects = joined(now, columns(self._objects, unseen))
-        self._stays = joined(stays, columns(self._stays, unseen))
-        self._crossings = joined(crossings, columns(self._crossings, unseen))
+        self._stays = joined(columns(self._stays, old), Stays.none(len(self.layout.zones), len(new)))
+        self._crossings = joined(columns(self._crossings, old), Crossings.none(len(self.layout.lines), len(new)))
+        events += self._step(columns(now, np.concatenate((found, new))), before)
+        if len(unseen):
+            self._objects, self._stays = joined(self._objects, others), joined(self._stays, their_stays)
+            self._crossings = joined(self._crossings, their_crossings)
         return events
 
     def change(self, layout: Layout) -> list[Event]:
@@ -129,54 +130,60 @@ class Watch:
         }
         self._zone_points = [np.array(zone.points) for zone in new.zones]
         self._line_points = [np.array(line.points) for line in new.lines]
+        self._debounce_s = np.array([zone.debounce_s for zone in new.zones])
+        self._dwell_s = np.array([np.inf if zone.dwell_s is None else zone.dwell_s for zone in new.zones])
+        self._margin = np.array([line.margin for line in new.lines])
+        self._line_debounce_s = np.array([line.debounce_s for line in new.lines])
+        self._classes: tuple[tuple[str, ...], int] | None = None  # what `_counted` was made for
 
-    def _no_stays(self, objects: int) -> Stays:
-        return Stays.none(len(self.layout.zones), objects)
+    def _step(self, now: _Objects, before: NDArray[np.float64]) -> list[Event]:
+        """The tables hold those who are seen now, in this order, and no others; `before` (2, n) is where they were."""
+        self._objects = now
+        if not len(now.ids):
+            return []
+        return self._at_zones(now) + self._at_lines(now, before.T)
 
-    def _no_crossings(self, objects: int) -> Crossings:
-        return Crossings.none(len(self.layout.lines), objects)
-
-    def _at_zones(self, stays: Stays, now: _Objects) -> tuple[Stays, list[Event]]:
+    def _at_zones(self, now: _Objects) -> list[Event]:
         zones = self.layout.zones
         if not zones:
-            return stays, []
+            return []
         is_inside = np.stack([inside(points, now.feet.T) for points in self._zone_points])
-        debounce_s = np.array([zone.debounce_s for zone in zones])
-        dwell_s = np.array([np.inf if zone.dwell_s is None else zone.dwell_s for zone in zones])
-        stays, changes = stays.seen(is_inside & self._counting(zones, now), self._now_s, debounce_s, dwell_s)
+        is_inside &= self._counting(now)[: len(zones)]
+        self._stays, changes = self._stays.seen(is_inside, self._now_s, self._debounce_s, self._dwell_s)
         kinds: tuple[tuple[Kind, Flags], ...] = (
             ("enter", changes.enters),
             ("dwell", changes.dwells),
             ("leave", changes.leaves),
         )
-        return stays, [
+        return [
             self._zone_event(kind, zones[index].name, now, row, float(changes.inside_s[index, row]))
             for index, row in np.argwhere(changes.enters | changes.dwells | changes.leaves).tolist()
             for kind, flags in kinds
             if flags[index, row]
         ]
 
-    def _at_lines(self, crossings: Crossings, now: _Objects, before: Points) -> tuple[Crossings, list[Event]]:
+    def _at_lines(self, now: _Objects, before: Points) -> list[Event]:
         lines, last = self.layout.lines, self._last
         if not lines or last is None:
-            return crossings, []
+            return []
         aspect = last.size_px[0] / last.size_px[1]
         away = np.stack([distance(points, now.feet.T, aspect) for points in self._line_points])
-        passed = np.stack([passes(points, before.T, now.feet.T) for points in self._line_points])
-        margin = np.array([line.margin for line in lines])
-        debounce_s = np.array([line.debounce_s for line in lines])
-        crossings, crossed = crossings.seen(away, passed, self._now_s, margin, debounce_s)
-        crossed = crossed * self._counting(lines, now)
-        return crossings, [
+        passed = np.stack([passes(points, before, now.feet.T) for points in self._line_points])
+        self._crossings, crossed = self._crossings.seen(away, passed, self._now_s, self._margin, self._line_debounce_s)
+        crossed *= self._counting(now)[len(self.layout.zones) :]
+        return [
             self._line_event(lines[index].name, now, row, "in" if crossed[index, row] > 0 else "out")
             for index, row in np.argwhere(crossed).tolist()
         ]
 
-    def _counting(self, places: Sequence[Zone | Line], now: _Objects) -> NDArray[np.bool_]:
-        """(places, objects): whose class a place counts."""
-        known = [label(self._names, class_id) for class_id in range(int(now.class_id.max(initial=0)) + 1)]
-        table = [[not place.classes or name in place.classes for name in known] for place in places]
-        counting: NDArray[np.bool_] = np.array(table, np.bool_)[:, now.class_id]
+    def _counting(self, now: _Objects) -> Flags:
+        """(places, objects): whose class a zone or line counts."""
+        most = max(len(self._names), int(now.class_id.max(initial=0)) + 1)
+        if self._classes != (self._names, most):
+            known = [label(self._names, class_id) for class_id in range(most)]
+            table = [[not place.classes or name in place.classes for name in known] for place in self.layout.places]
+            self._classes, self._counted = (self._names, most), np.array(table, np.bool_)
+        counting: Flags = self._counted[:, now.class_id]
         return counting
 
     def _are_lost(self, now: _Objects) -> Flags:

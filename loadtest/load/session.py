@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
 from clients.errors import FleetError
-from clients.types import Canvas, Tier
+from clients.types import Tier
 from loadtest.load.payloads import city_pictures, requests_of
 from loadtest.load.report import write_report
 from loadtest.load.server import Embedded, Target, address_of, metrics_urls, target_of
@@ -47,7 +48,6 @@ class Session:
         self.target: Target | None = None
         self._embedded: Embedded | None = None
         self._pictures: Any = None
-        self._requests: dict[int, list[bytes]] = {}
         self._ending = RLock()
         self._begin()
 
@@ -60,11 +60,13 @@ class Session:
         self.problems: list[str] = []
         self.started_s, self._cpu_s = time.monotonic(), time.process_time()
         self.most_cameras = 0
-        self.held_cameras = self.broke_cameras = 0
+        self.held_cameras: set[int] = set()
+        self.broke_cameras: int | None = None
         self._before: Reading | None = None
         self._last: Reading | None = None
         self._card = CardFigures()
-        self._numbers = 0
+        self._requests: dict[int, list[bytes]] = {}  # the path and the tiers may be others than before
+        self._numbers = self._workers = 0
         self.running = False
         self._stopped_s: float | None = None
 
@@ -110,7 +112,8 @@ class Session:
         target = self.target
         assert target is not None
         cameras = self.options.num_users or 1
-        self.plan = plan(wanted, cameras, target.profile, target.scale, emulated=target.emulated)
+        planned = plan(wanted, cameras, target.profile, target.scale, emulated=target.emulated)
+        self.plan = replace(planned, canvas=target.canvas)
         vars(self.options).update(self.plan.as_options())
         capacity = self.plan.capacity_per_s
         share = "" if capacity is None else f", {self.plan.fps * cameras / capacity:.0%} of {capacity:.0f}/s"
@@ -118,6 +121,7 @@ class Session:
 
     def begin(self) -> None:
         """A test starts, in every process; requests are made before any camera is there."""
+        self.end()  # of a test before, which may be waiting for its workers' last counts
         self._begin()
         try:
             if self.is_worker:
@@ -134,6 +138,7 @@ class Session:
             self.fail(str(error))
             return
         self.started_s, self._cpu_s = time.monotonic(), time.process_time()
+        self._workers = self.environment.runner.worker_count if self.is_master else 0
         self.running = True
         if not self.is_worker:
             gevent.spawn(self._sample)
@@ -172,9 +177,8 @@ class Session:
         """What the camera sends in turn."""
         if number not in self._requests:
             assert self.plan is not None
-            canvas = self.target.canvas if self.target else Canvas()
-            path, tier = self.plan.wanted.path, self.tier_of(number)
-            self._requests[number] = requests_of(number, tier, path, self._pictures, canvas)
+            path, canvas = self.plan.wanted.path, self.plan.canvas
+            self._requests[number] = requests_of(number, self.tier_of(number), path, self._pictures, canvas)
         return self._requests[number]
 
     # --- during a test
@@ -227,17 +231,21 @@ class Session:
         now_s = self.samples[-1].at_s
         step = [one for one in self.samples if now_s - window_s / 2 < one.at_s]
         if held(self.plan.wanted.objective, step):
-            self.held_cameras = max(self.held_cameras, min(one.cameras for one in step))
+            self.held_cameras.add(min(one.cameras for one in step))
             return False
         self.broke_cameras = max(one.cameras for one in step)
+        self.held_cameras = {cameras for cameras in self.held_cameras if cameras < self.broke_cameras}
         return True
 
     # --- after a test
 
     def stopped(self) -> None:
         """The cameras have been told to stop; what they, or the workers, still count belongs to the test."""
-        if self._stopped_s is None:
-            self._stopped_s = time.monotonic()
+        if self._stopped_s is not None:
+            return
+        self._stopped_s = time.monotonic()
+        if self.is_master and self.running and (lost := self._workers - self.environment.runner.worker_count) > 0:
+            self.problems.append(f"{lost} of {self._workers} workers were lost")
 
     def end(self) -> None:
         """All has been counted, on a local or master process: judge the test. Does nothing when none runs."""
@@ -274,8 +282,8 @@ class Session:
             card=self._card,
             samples=self.samples,
             problems=[*self.problems, *self._told_by_locust()],
-            held_cameras=self.held_cameras or None,
-            broke_cameras=self.broke_cameras or None,
+            held_cameras=max(self.held_cameras, default=None),
+            broke_cameras=self.broke_cameras,
             client_cpu_s=None if self.is_master else time.process_time() - self._cpu_s,  # cameras are elsewhere
         )
 
@@ -286,10 +294,7 @@ class Session:
 
     def _told_by_locust(self) -> list[str]:
         runner = self.environment.runner
-        told = [f"an exception in a camera: {one['msg']}" for one in runner.exceptions.values()]
-        if isinstance(runner, MasterRunner) and runner.clients.missing:
-            told.append(f"{len(runner.clients.missing)} workers were lost")
-        return told
+        return [f"an exception in a camera: {one['msg']}" for one in runner.exceptions.values()]
 
     def _write_report(self, path: Path, report: dict[str, Any]) -> None:
         try:

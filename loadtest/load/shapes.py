@@ -23,6 +23,11 @@ class FleetShape(LoadTestShape):  # type: ignore[misc] # Locust is not typed for
         self._options, self._broken = options, broken
         self.finished = False
 
+    def reset_time(self) -> None:
+        """A test begins."""
+        super().reset_time()
+        self.finished = False
+
     def tick(self) -> tuple[int, float] | None:
         """Users and spawn rate; None at the end."""
         options, elapsed_s = self._options, self.get_run_time()

@@ -16,6 +16,7 @@ from loadtest.load.tally import CROSS_TALK, Fate, Tally, jain
 from loadtest.load.wanted import Objective, Plan
 
 SOAK_WINDOW_S = 60.0
+_FEWEST_SAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def judged(seen: Seen) -> dict[str, Any]:
     shares = tally.shares()
     mean_batch = seen.after.mean_batch_since(seen.before) if seen.before and seen.after else None
     problems = [*seen.problems, *_broken(seen, mean_batch)]
-    index = jain(shares)
+    index, steady_per_s = jain(shares), steady(seen.samples, plan.scale) or good_per_s
     return {
         "kind": "emulated" if plan.emulated else "measured",
         "path": wanted.path,
@@ -69,7 +70,8 @@ def judged(seen: Seen) -> dict[str, Any]:
         "planned_capacity_per_s": None if plan.capacity_per_s is None else round(plan.capacity_per_s, 1),
         "goodput": None if tally.goodput is None else round(tally.goodput, 4),
         "goodput_per_s": round(good_per_s, 1),
-        "capacity_used": None if plan.capacity_per_s is None else round(good_per_s / plan.capacity_per_s, 3),
+        "steady_per_s": round(steady_per_s, 1),
+        "capacity_used": None if plan.capacity_per_s is None else round(steady_per_s / plan.capacity_per_s, 3),
         "age_ms": tally.ages.summary(),
         "jain": None if index is None else round(index, 4),
         "worst_share": round(min(shares), 4) if shares else None,
@@ -122,6 +124,21 @@ def windows(samples: Sequence[Sample], length_s: float) -> list[list[Sample]]:
         for start in (number * length_s for number in range(int(samples[-1].at_s // length_s)))
     ]
     return [piece for piece in pieces if piece]
+
+
+def steady(samples: Sequence[Sample], scale: float) -> float | None:
+    """Good answers a second of card time while all cameras were there, without the test's first and last tenths.
+
+    At the start frames have not come due yet, at the end what is in flight is lost: neither tells of the card. None
+    where there are too few samples.
+    """
+    if not samples:
+        return None
+    most, end_s = max(one.cameras for one in samples), samples[-1].at_s
+    middle = [one for one in samples if one.cameras == most and 0.1 * end_s <= one.at_s <= 0.9 * end_s]
+    if len(middle) < _FEWEST_SAMPLES:
+        return None
+    return sum(one.good for one in middle[1:]) / (middle[-1].at_s - middle[0].at_s) * scale
 
 
 def _broken(seen: Seen, mean_batch: float | None) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from clients.data_sheet import GpuProfile
 from clients.errors import ConfigError
-from clients.types import Tier, parse_tier
+from clients.types import Canvas, Tier, parse_tier
 from loadtest.simulation.card import timings
 
 SendPath = Literal["ensemble", "jpeg"]
@@ -135,6 +135,7 @@ class Plan:
     scale: float = 1.0
     emulated: bool = False
     capacity_per_s: float | None = None
+    canvas: Canvas = field(default_factory=Canvas)
 
     def as_options(self) -> dict[str, Any]:
         """What a worker must know beside the options that Locust hands on itself; plain values."""
@@ -143,6 +144,7 @@ class Plan:
             "planned_scale": self.scale,
             "planned_emulated": self.emulated,
             "planned_capacity_per_s": self.capacity_per_s,
+            "planned_canvas": str(self.canvas),
         }
 
     @classmethod
@@ -154,6 +156,7 @@ class Plan:
             options.planned_scale,
             options.planned_emulated,
             options.planned_capacity_per_s,
+            Canvas.parse(options.planned_canvas),
         )
 
 

@@ -1,0 +1,121 @@
+"""`make bench`: what has run is kept, what fails is said, and a page says what its figures are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+from loadtest.__main__ import main
+from loadtest.bench.command import code_key, kept_path, page, run
+from loadtest.bench.steps import Step, steps
+from loadtest.bench.tables import at, compared, listed
+
+PRINTS = ("-c", "import json; print('noise'); print(json.dumps({'rate': 2.5, 'age_ms': {'p50': 7, 'p95': 9}}))")
+
+
+def a_step(**told: Any) -> Step:
+    plain = {
+        "name": "some",
+        "title": "Some figures",
+        "kinds": ("measured", "emulated"),
+        "precision": "f32",
+        "commands": {"one": PRINTS},
+        "show": ("rate", "age_ms"),
+    }
+    return Step(**plain | told)
+
+
+def test_a_page_says_what_its_figures_are() -> None:
+    """Kind, machine, precision, date, versions and command stand in the head; the table has the figures."""
+    text = page(a_step(), {"one": run(PRINTS)["told"]})
+    head = text.split("\n\n")[1]
+    assert head.startswith("**Measured** and **emulated**: ")
+    assert "; f32; 20" in head
+    assert "cores" in head
+    assert "numpy " in head
+    assert "```sh\n.venv/bin/python -c 'import json" in text
+    assert "| | one |\n|---|---|\n| rate | 2.5 |\n| age ms, p50 | 7 |\n| age ms, p95 | 9 |" in text
+
+
+def test_commands_are_columns_and_what_one_lacks_is_empty() -> None:
+    """An object becomes a row for each of its values."""
+    told = {"a": {"x": {"p": 1.0, "q": True}}, "b": {"x": {"p": [3, 1]}}}
+    assert compared(told, ["x", "y"]).splitlines()[2:] == ["| x, p | 1 | 1 to 3 |", "| x, q | yes |  |", "| y |  |  |"]
+    assert at(told, "a.x.p") == 1.0
+    assert at(told, "a.z.p") is None
+
+
+def test_rows_are_objects_by_name_or_in_a_list() -> None:
+    """Columns are those of all rows, nested ones by their place."""
+    named = listed({"first": {"cpu": {"all": 1.5}}, "second": {"wait": 2}})
+    assert named.splitlines()[0] == "|  | cpu, all | wait |"
+    assert named.splitlines()[2:] == ["| first | 1.5 |  |", "| second |  | 2 |"]
+    assert listed([{"k": "a|b"}]).splitlines()[2] == "| a/b |"
+    with pytest.raises(TypeError, match="expected rows, got NoneType"):
+        listed(None)
+
+
+def test_every_step_can_be_named_and_has_something_to_show() -> None:
+    """Names and pages are different, each page has rows, and each command is one that exists."""
+    names = [step.name for step in steps()]
+    files = [step.file for step in steps() if step.file]
+    assert len(set(names)) == len(names)
+    assert len(set(files)) == len(files)
+    for step in steps():
+        assert step.page is None or step.show or step.rows
+        assert step.rows is None or len(step.commands) == 1
+        for arguments in step.commands.values():
+            assert arguments[0] == "-m"
+            assert (ROOT / arguments[1] / "__main__.py").is_file() or arguments[1] in step.needs
+
+
+def test_what_has_run_with_this_code_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The planner's step, as if it had run: it is not run again, and its page is written."""
+    told = ["bench", "--only", "planner", "--kept", str(tmp_path / "kept"), "--out", str(tmp_path / "pages")]
+    step = next(step for step in steps() if step.name == "planner")
+    for arguments in step.commands.values():  # as if they had run: a step of this list takes too long for a test
+        kept = {"key": code_key(arguments), "told": {"fits": True, "cards": 1}, "exit_code": 0, "seconds": 1.0}
+        path = kept_path(tmp_path / "kept", step, arguments)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(kept))
+    assert main(told) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (found["kept"], found["done"], found["failed"]) == (["planner"], [], {})
+    assert "**Projected**" in (tmp_path / "pages" / "planner.md").read_text()
+
+
+def test_a_key_changes_with_code_and_command(tmp_path: Path) -> None:
+    """Another byte in a module, another option: another key; a file that is no code changes nothing."""
+    (tmp_path / "clients").mkdir()
+    code = tmp_path / "clients" / "gate.py"
+    code.write_text("a = 1\n")
+    before = code_key(("-m", "loadtest"), tmp_path)
+    (tmp_path / "clients" / "notes.txt").write_text("x")
+    assert code_key(("-m", "loadtest"), tmp_path) == before
+    assert code_key(("-m", "loadtest", "plan"), tmp_path) != before
+    code.write_text("a = 2\n")
+    assert code_key(("-m", "loadtest"), tmp_path) != before
+
+
+def test_a_command_that_fails_or_prints_no_json_is_named() -> None:
+    """The command, and the end of what it said; one that misses a target still has its figures."""
+    from clients.errors import FleetError
+
+    with pytest.raises(FleetError, match="ended with 3: why it failed"):
+        run(("-c", "import sys; sys.stderr.write('why it failed'); sys.exit(3)"))
+    with pytest.raises(FleetError, match="did not end with JSON but with 'words'"):
+        run(("-c", "print('words')"))
+    missed = run(("-c", "print('{\"rate\": 1}'); raise SystemExit(1)"))
+    assert (missed["told"], missed["exit_code"]) == ({"rate": 1}, 1)
+    assert "ended with an error of its own" in page(a_step(), {"one": missed["told"]}, ["python -m it"])
+
+
+def test_an_unknown_step_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the steps that there are."""
+    assert main(["bench", "--only", "warp"]) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("loadtest: there is no step 'warp'; there are planner, simulate")
