@@ -18,6 +18,8 @@ from clients.errors import FleetStopped
 from clients.fleet import Fleet
 from clients.result import Result
 from clients.statistics import CameraReport, Summary
+from clients.zones.event import Event
+from clients.zones.layout import Layout
 
 
 class BlockingFleet:
@@ -57,6 +59,14 @@ class BlockingFleet:
     def get_results(self, stream_id: str) -> list[Result]:
         """The newest results of a camera, oldest first, 30 at most; see Fleet.get_results."""
         return self._running().call(self._fleet.get_results, stream_id)
+
+    def set_layout(self, stream_id: str, layout: Layout) -> None:
+        """Other zones and lines for a camera; see Fleet.set_layout."""
+        self._running().call(self._fleet.set_layout, stream_id, layout)
+
+    def newest_events(self, most: int = 100) -> list[Event]:
+        """The newest events of all cameras, oldest first, 500 at most; see Fleet.newest_events."""
+        return self._running().call(self._fleet.newest_events, most)
 
     def wait(self, duration_s: float | None = None) -> None:
         """Until all cameras have ended or the time is over; then the fleet is stopped. See Fleet.finished."""

@@ -13,6 +13,7 @@ FleetError
 │   └── SourceUnusable      and trying again cannot help
 ├── InferenceError          one request failed; the run goes on
 │   ├── ServerUnavailable   nobody answers at the server's address
+│   │   └── NoSharedMemory  there is no room for the frames in /dev/shm
 │   ├── RequestTimeout      no answer within the request's time; its slot stays quarantined
 │   ├── RequestRejected     the server's queue policy refused the request
 │   ├── AccessRefused       the server asks for a key that was not given, or is another one
@@ -71,6 +72,10 @@ class InferenceError(FleetError):
 
 class ServerUnavailable(InferenceError):
     """Nobody answers at the server's address."""
+
+
+class NoSharedMemory(ServerUnavailable):
+    """There is no room in /dev/shm for the frames that travel by it."""
 
 
 class RequestTimeout(InferenceError):

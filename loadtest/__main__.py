@@ -97,7 +97,7 @@ def _wall(options: argparse.Namespace) -> dict[str, Any]:
     from loadtest.profile import read_profile
     from loadtest.wall import Asked, measure
 
-    asked = Asked(tuple(options.clips), options.tiles, options.seconds, options.cycles)
+    asked = Asked(tuple(options.clips), options.tiles, options.seconds, options.cycles, real=options.real)
     return measure(asked, read_profile(PROFILES / "t4.json"))
 
 
@@ -158,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=float, default=300.0, metavar="S", help="watched; 0 is not (default %(default)s)"
     )
     wall.add_argument("--cycles", type=int, default=0, metavar="N", help="cameras added and removed (default 0)")
+    wall.add_argument("--real", action="store_true", help="the demo's weights on this processor, not an emulated card")
     wall.set_defaults(command=_wall)
     add_events(commands)
     add_emulator(commands)

@@ -47,12 +47,16 @@ class Arrivals:
 
     def __init__(self) -> None:
         self.seen: list[tuple[Key, float]] = []
+        self.ended = 0  # events that no answer has caused: the fleet stopped
 
     def take(self, body: bytes | bytearray) -> None:
         """One event's JSON."""
         time_s = time.time()
         record = json.loads(body)
-        self.seen.append(((record["camera"], record["frame"]), time_s))
+        if record["reason"] == "ended":
+            self.ended += 1
+        else:
+            self.seen.append(((record["camera"], record["frame"]), time_s))
 
     def delays(self, answered_s: dict[Key, float]) -> Histogram:
         """Milliseconds since the answers."""
@@ -193,6 +197,7 @@ def measure(config: Path, duration_s: float) -> dict[str, Any]:
         "inferences": stats["inferences"],
         "events_at_broker": len(by_mqtt.seen),
         "events_at_receiver": len(by_http.seen),
+        "events_at_the_end": by_mqtt.ended,
         "answer_to_broker_ms": by_mqtt.delays(answered_s).summary(),
         "answer_to_receiver_ms": by_http.delays(answered_s).summary(),
         "dropped": stats["results_dropped"],

@@ -32,8 +32,6 @@ from loadtest.load.stages import length_s  # noqa: E402
 
 sys.path.insert(0, str(_HERE))  # Locust takes it away again
 
-_WORKERS_LAST_REPORT_S = 4.0  # workers report every three seconds
-
 
 class CameraUser(User):  # type: ignore[misc] # Locust is not typed for mypy here
     """One camera; its channel is closed when it stops, or Locust would never end."""
@@ -41,19 +39,19 @@ class CameraUser(User):  # type: ignore[misc] # Locust is not typed for mypy her
     def on_start(self) -> None:
         """Join the test that runs."""
         session: Session = self.environment.fleet
-        if not session.running:
-            raise StopUser
-        self.camera = Camera(session, session.join())
+        self.camera = Camera(session, session.join()) if session.running else None
 
     def film(self) -> None:
-        """Send frames until the user is stopped."""
+        """Send frames until the user is stopped. Without a test, which could not begin, there is nothing to do."""
+        if self.camera is None:
+            raise StopUser
         self.camera.run()
 
     tasks: ClassVar = [film]
 
     def on_stop(self) -> None:
         """Close the channel."""
-        if hasattr(self, "camera"):
+        if self.camera is not None:
             self.camera.close()
 
 
@@ -66,10 +64,7 @@ def _init(environment: Any, web_ui: Any, **_: Any) -> None:
     shape = environment.fleet_shape = FleetShape(session.options, session.broken)
     shape.runner = environment.runner
     environment.events.quit.add_listener(lambda **_: session.close())
-    if session.is_worker:
-        environment.events.report_to_master.add_listener(lambda data, **_: session.to_master(data))
-    if session.is_master:
-        environment.events.worker_report.add_listener(lambda data, **_: session.from_worker(data))
+    session.connect()
     try:
         session.prepare()
     except (FleetError, KeyboardInterrupt) as error:
@@ -106,7 +101,7 @@ def _test_stop(environment: Any, **_: Any) -> None:
     session = environment.fleet
     session.stopped()
     if not (session.is_worker or session.options.headless):
-        gevent.spawn_later(_WORKERS_LAST_REPORT_S if session.is_master else 0.0, session.end)
+        gevent.spawn(session.end)
 
 
 def _interrupt(environment: Any) -> None:

@@ -119,7 +119,7 @@ def _stack(clips: Sequence[Path], demand_fps: float, folder: Path, log: Path) ->
             "system": {"target_fps": demand_fps},
             "model": _N_ONLY,
             "optimization": {"enable_memory_optimization": False},
-            "triton": {"url": server.grpc_url, "transport": "shm", "timeout_ms": 1000},
+            "triton": {"url": server.grpc_url, "timeout_ms": 1000},
             "monitoring": {"metrics_port": port, "log_format": "json", "check_interval": 1},
             "sinks": {"jsonl": str(folder / "detections.jsonl")},
             "cameras": cameras,

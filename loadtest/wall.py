@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import av
@@ -30,6 +31,7 @@ from av.video.stream import VideoStream
 from clients.errors import FleetError
 from clients.types import Tier
 from deploy.claim import scratch
+from deploy.run_repository import assemble
 from deploy.server import TritonServer
 from loadtest.emulator.repository import assemble_emulated, models_of
 from loadtest.profile import GpuProfile
@@ -52,20 +54,28 @@ class Asked:
     seconds: float = 300.0
     cycles: int = 0
     demand_fps: float = 2.0
+    real: bool = False  # the demo's weights on this machine's processor, in place of engines that wait
     browser: str = "/usr/bin/chromium"
 
 
 def measure(asked: Asked, profile: GpuProfile) -> dict[str, Any]:
     """Raises FleetError when the fleet does not start."""
     with scratch() as folder:
-        assemble_emulated(folder / "emulated", profile, [Tier.N])
+        models = _models(asked, folder, profile)
         asked = replace(asked, clips=tuple(_thinned(clip, folder) for clip in asked.clips))
         with (
-            TritonServer(models_of(folder / "emulated"), log=folder / "triton.log") as server,
+            TritonServer(models, log=folder / "triton.log") as server,
             _fleet(asked, folder, server.grpc_url) as (url, process),
         ):
             cycles = _cycles(url, process, asked) if asked.cycles else {}
             return cycles | (asyncio.run(_watched(url, process, asked)) if asked.seconds else {})
+
+
+def _models(asked: Asked, folder: Path, profile: GpuProfile) -> Path:
+    if asked.real:
+        return assemble(folder / "real", [Tier.N], models_dir=Path("demo/weights")).path
+    assemble_emulated(folder / "emulated", profile, [Tier.N])
+    return models_of(folder / "emulated")
 
 
 def _thinned(clip: Path, folder: Path) -> Path:
@@ -114,7 +124,7 @@ async def _watched(url: str, process: psutil.Process, asked: Asked) -> dict[str,
     looked, known = watched.result(), alone.keys()
     nobody = (alone[process.pid] + after[process.pid]) / 2
     return {
-        "kind": "emulated",
+        "kind": "measured" if asked.real else "emulated",
         "tiles": asked.tiles,
         "tiles_with_a_picture": drawn,
         "seconds": asked.seconds,
@@ -182,8 +192,11 @@ def _call(url: str, method: str, path: str, body: str | None = None) -> Any:
         {"Content-Type": "application/json"},
         method=method,
     )
-    with urlopen(request, timeout=30) as response:
-        content = response.read()
+    try:
+        with urlopen(request, timeout=30) as response:
+            content = response.read()
+    except HTTPError as error:
+        raise FleetError(json.loads(error.read())["detail"]) from error
     return json.loads(content) if content else None
 
 
@@ -198,6 +211,7 @@ def _fleet(asked: Asked, folder: Path, triton: str) -> Iterator[tuple[str, psuti
         "system": {"target_fps": asked.demand_fps, "max_streams": asked.tiles + 1},
         "model": {"default": "yolo12n", "fallback": "yolo12n", "high_precision": "yolo12n"},
         "triton": {"url": triton},
+        "optimization": {"governor": "off"},  # which refuses a camera on a machine that others have slowed down
         "sinks": {"jsonl": None},
         "web": {"enabled": True, "port": 0},
         "cameras": cameras,

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_city import city
 
-from clients.capacity.batching import DELAY_MS, batches
+from clients.capacity.batching import DELAY_MS, batches, latency_ms
 from clients.capacity.demand import Cameras, Demand, Host, parse_amount, parse_source, parse_tiers
 from clients.capacity.limits import limits, place
 from clients.capacity.of_settings import demand_of
@@ -174,10 +174,11 @@ def test_a_plan_is_what_the_simulator_shows() -> None:
 
 
 def test_a_plan_is_what_the_emulated_card_shows(tmp_path: Path) -> None:
-    """Real client, real Triton, an engine that waits eight times as long: as busy as is planned, within 10 %.
+    """Real client, real Triton, an engine that waits eight times as long.
 
     A card that is eight times slower at a rate is as busy as the card at eight times the rate. The cameras' frame rates
-    differ, so that their frames do not come in step.
+    differ, so that their frames do not come in step. With the batches that there were the busy share is exact; planned
+    ones are within 10 % on a quiet machine, and on a busy one, where frames come in clumps, never too few.
     """
     scale = 8.0
     clips = [write_clip(tmp_path / f"{fps}.mp4", moving_square(2 * fps), fps=fps) for fps in range(20, 30)]
@@ -202,7 +203,9 @@ def test_a_plan_is_what_the_emulated_card_shows(tmp_path: Path) -> None:
     planned = batches({Tier.N: per_s * scale}, {Tier.N: T4.models["yolo12n"]}, DELAY_MS["card"])
     assert summary["errors"] == 0
     assert per_s > 20
-    assert planned.share == pytest.approx(busy, rel=0.10)
+    batch = summary["mean_batch"]
+    assert per_s * scale / 1000 * latency_ms(T4.models["yolo12n"], batch) / batch == pytest.approx(busy, rel=0.10)
+    assert 0.9 * busy < planned.share < 1.3 * busy
 
 
 def worked_s(card: Path) -> float:

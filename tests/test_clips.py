@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from live_servers import hls_server, jpegs, mjpeg, rtsp_server, tcp_server, udp_camera
 from numpy.typing import NDArray
-from test_events import EVENT
+from test_events import EVENT, validator
 from test_library import content
 from test_sinks import view
 from test_webhook import event
@@ -287,6 +287,7 @@ def test_events_that_are_near_share_a_clip(tmp_path: Path, source: Path) -> None
     assert [record["id"] for record in beside_other["events"]] == ["cam-3"]
     for record in beside["events"]:
         EVENT.validate(record)
+    validator("clip-1").validate(beside)
     assert one.name == beside["clip"]
     assert one.name.startswith("cam-2")
     assert one.name.endswith("-1.mp4")

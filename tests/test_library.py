@@ -34,6 +34,7 @@ from clients.errors import (
 from clients.fleet import Fleet
 from clients.subscriptions import KEPT
 from clients.types import Tier
+from clients.zones.layout import Layout, Line
 from deploy.server import TritonServer
 
 pytestmark = pytest.mark.anyio
@@ -233,6 +234,10 @@ def test_without_asyncio(triton: TritonServer, clip: str) -> None:
                 fleet.add_video_stream("c", clip)
             assert fleet.remove_video_stream("b").stream_id == "b"
             assert fleet.get_results("a") == [] or fleet.get_results("a")[0].stream_id == "a"
+            fleet.set_layout("a", Layout(lines=(Line("door", ((0, 0.5), (1, 0.5))),)))
+            assert fleet.newest_events() == [], "nobody has crossed it yet"
+            with pytest.raises(UnknownStream):
+                fleet.set_layout("b", Layout())
             fleet.wait()  # the only camera is a file
             results = fleet.get_results("a")
             assert 3 <= len(results) <= KEPT

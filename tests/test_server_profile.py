@@ -68,7 +68,7 @@ def test_an_emulated_card_measures_what_it_emulates(tmp_path: Path, capsys: pyte
         assert found.models[name].device_mb == card.models[name].device_mb
         for batch, latency in card.models[name].latency.items():
             expected = latency.p50_ms * scale
-            assert expected <= found.models[name].latency[batch].p50_ms < expected * 1.5 + 20, (name, batch)
+            assert expected <= found.models[name].latency[batch].p50_ms < expected * 2 + 50, (name, batch)
 
 
 class others_on:  # noqa: N801 - reads as what it is

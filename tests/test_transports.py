@@ -15,11 +15,12 @@ import pytest
 from conftest import demo_frame
 
 from clients.config import parse_settings
-from clients.errors import ConfigError, InferenceError, ModelError, RequestTimeout, ServerUnavailable
+from clients.errors import ConfigError, InferenceError, ModelError, NoSharedMemory, RequestTimeout, ServerUnavailable
 from clients.inference.choose import open_transport
 from clients.inference.flight import Flights
 from clients.inference.memory import MemoryTransport
 from clients.inference.server import EngineCounts, TritonLink
+from clients.inference.shared_or_messages import SharedOrMessages
 from clients.inference.shm import Region, SharedMemoryTransport
 from clients.inference.transport import Request, Transport
 from clients.sources.picture import AvPicture, Scalers
@@ -119,6 +120,31 @@ async def test_a_server_that_does_not_answer_is_a_time_out(own_triton: TritonSer
         finally:
             os.kill(own_triton.pid, signal.SIGCONT)
         assert len(await eventually(transport)) >= 3
+
+
+class Full(MemoryTransport):
+    """Shared memory with or without room."""
+
+    has_room = False
+
+    async def start(self) -> None:
+        if not self.has_room:
+            raise NoSharedMemory("/dev/shm: no room")
+
+
+async def test_without_room_for_shared_memory_whole_messages_travel(caplog: pytest.LogCaptureFixture) -> None:
+    """A start that finds no room is no error: messages carry the frames, until a start that finds room again."""
+    one, two = Detections.from_rows(np.ones((1, 6), np.float32)), Detections.from_rows(np.ones((2, 6), np.float32))
+    shared = Full(lambda _: one)
+    carrier = SharedOrMessages(shared, MemoryTransport(lambda _: two))
+    assert len(await carrier.infer(request())) == 1
+    await carrier.start()
+    assert len(await carrier.infer(request())) == 2
+    assert "frames travel by gRPC until the next start: /dev/shm: no room" in caplog.text
+    shared.has_room = True
+    await carrier.start()
+    assert len(await carrier.infer(request())) == 1
+    await carrier.close()
 
 
 @pytest.mark.parametrize("name", REMOTE)

@@ -245,6 +245,25 @@ def test_a_thousand_idle_viewers_are_bounded(served: Served) -> None:
         assert live.status_code == 200
 
 
+def test_connections_in_all_are_bounded(served: Served) -> None:
+    """Those beyond the bound are cut at once, whoever is there goes on."""
+    parts = urlsplit(served.url)
+    fds = served.process.num_fds()
+    assert served.http.get("/healthz").status_code == 200  # its connection stays
+    idle = [
+        socket.create_connection((parts.hostname or "", parts.port or 80), 10) for _ in range(MOST_CONNECTIONS + 50)
+    ]
+    try:
+        assert [first_line(connection) for connection in idle[-40:]] == [""] * 40
+        assert served.process.num_fds() <= fds + MOST_CONNECTIONS
+        assert served.http.get("/healthz").status_code == 200
+    finally:
+        for connection in idle:
+            connection.close()
+    while served.process.num_fds() > fds + 2:
+        served.http.get("/healthz")
+
+
 def test_a_browser_page_of_another_origin_gets_no_wall(served: Served) -> None:
     """CORS does not hold WebSockets back, so the server does."""
     parts = urlsplit(served.url)

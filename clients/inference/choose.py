@@ -12,6 +12,7 @@ from clients.inference.jpeg import jpeg_picture
 from clients.inference.message import MessageTransport
 from clients.inference.raw import raw_canvas
 from clients.inference.server import TritonLink
+from clients.inference.shared_or_messages import SharedOrMessages
 from clients.inference.shm import SharedMemoryTransport
 from clients.inference.transport import Transport
 
@@ -23,18 +24,20 @@ async def open_transport(
 ) -> tuple[TransportName, Transport]:
     """The transport of `triton.transport`, started, and its name.
 
-    `auto` is shared memory when the server can open ours, else raw gRPC, with the reason logged.
+    `auto` is shared memory when the server can open ours, else raw gRPC, with the reason logged; and when there is no
+    room for it any more after the server was away, raw gRPC until it has been away again.
     Raises ServerUnavailable, ModelError.
     """
     wanted = settings.triton.transport
     if wanted != "auto":
         return wanted, await _started(_transport(wanted, settings, link, executor, window))
     try:
-        shared = await _started(_transport("shm", settings, link, executor, window))
+        shared = _transport("shm", settings, link, executor, window)
+        await _started(shared)
     except InferenceError as error:  # another host or another /dev/shm: the server cannot open what we named
         log.warning("frames travel by gRPC: the server does not take shared memory (%s)", error)
         return "grpc", _transport("grpc", settings, link, executor, window)
-    return "shm", shared
+    return "shm", SharedOrMessages(shared, _transport("grpc", settings, link, executor, window))
 
 
 async def _started(transport: Transport) -> Transport:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import InferInput
 
-from clients.errors import InferenceError, RequestTimeout, ServerUnavailable
+from clients.errors import InferenceError, NoSharedMemory, RequestTimeout, ServerUnavailable
 from clients.inference.flight import Flights
 from clients.inference.owner import SHARED_MEMORY, Owner, ownerless, remove_stale
 from clients.inference.server import TritonLink, small_inputs
@@ -96,7 +96,7 @@ class SharedMemoryTransport:
         """Register a region, unless the server knows ours and no slot of it was lost with a broken connection.
 
         A region that is replaced stays registered until `close`: a server that is alive may still be reading it.
-        Raises ServerUnavailable, ModelError.
+        Raises NoSharedMemory, ServerUnavailable, ModelError.
         """
         if self._region is not None and not self._region.lost and self._region.name in await self._link.registered():
             return
@@ -107,7 +107,7 @@ class SharedMemoryTransport:
             region = Region(f"{self._owner.name}-{next(self._numbers)}", self._canvas, self._slots)
         except OSError as error:
             size = self._slots * self._canvas.nv12_shape[0] * self._canvas.nv12_shape[1]
-            raise ServerUnavailable(f"{SHARED_MEMORY}: no room for {size / 1e6:.0f} MB: {error.strerror}") from error
+            raise NoSharedMemory(f"{SHARED_MEMORY}: no room for {size / 1e6:.0f} MB: {error.strerror}") from error
         try:
             await self._link.register(region.name, f"/{region.name}", region.size_bytes)
         finally:

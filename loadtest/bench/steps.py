@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from clients.data_sheet import Kind
 
 _PLAN = "loadtest plan --source 1280x720@25/h264 --rate 5 --cores 16 --network 10G --tiers n:0.8,m:0.15,x:0.05"
+_README_PLAN = (
+    "loadtest plan --gpu t4 --cameras 50 --source 1920x1080@25/h264 --bitrate 4M --rate 5 --tiers n:0.8,m:0.15,x:0.05"
+    " --price-per-hour 1"
+)
 _RECORDED = ("demo/clips/cam05.mp4", "demo/clips/cam06.mp4", "demo/clips/cam03.mp4")
 _LOCUST = "locust -f loadtest/locustfile.py --headless -u 50 -r 25 -t 30s"
 
@@ -74,6 +78,9 @@ def _virtual() -> tuple[Step, ...]:
             ("projected",),
             "FP16 of a modelled card",
             {
+                "50 cameras of 1080p, t4 central": _run(_README_PLAN),
+            }
+            | {
                 f"{count} cameras, {gpu} {variant}": _run(
                     f"{_PLAN} --price-per-hour 1 --gpu {gpu} --variant {variant} --cameras {count} --cards {cards}"
                 )
@@ -241,6 +248,7 @@ def _own_pages() -> tuple[Step, ...]:
     return (
         Step("savings", "What is saved", ("measured", "projected"), "", _one("loadtest savings"), page=None),
         Step("tuning", "Each knob alone", ("modelled",), "", _one("loadtest tuning"), page=None),
+        Step("locust", "Locust against an emulated T4", ("emulated",), "", _one("loadtest sweep"), page=None),
         Step(
             "opponents",
             "What a user would run instead",

@@ -32,7 +32,8 @@ from loadtest.load.wanted import Plan, Wanted, plan, tier_of
 
 SAMPLE_S = 1.0
 _SETTLED_S = 1.5  # a test that ended so long before its time was interrupted
-_TALLY = "y12_tally"
+_TALLY, _STOP, _LAST = "y12_tally", "y12_stop", "y12_last"
+_LAST_COUNTS_S = 15.0
 log = logging.getLogger("locust.fleet")
 
 
@@ -67,8 +68,19 @@ class Session:
         self._card = CardFigures()
         self._requests: dict[int, list[bytes]] = {}  # the path and the tiers may be others than before
         self._numbers = self._workers = 0
+        self._told_last: set[str] = set()
         self.running = False
         self._stopped_s: float | None = None
+
+    def connect(self) -> None:
+        """Worker and master: counts travel with Locust's reports, the last ones by a message that is waited for."""
+        events, runner = self.environment.events, self.environment.runner
+        if self.is_worker:
+            events.report_to_master.add_listener(lambda data, **_: self.to_master(data))
+            runner.register_message(_STOP, lambda **_: self._send_last())
+        if self.is_master:
+            events.worker_report.add_listener(lambda data, **_: self.from_worker(data))
+            runner.register_message(_LAST, lambda msg, **_: self._from_last(msg.node_id, msg.data))
 
     # --- before a test
 
@@ -196,6 +208,26 @@ class Session:
         except (KeyError, TypeError, ValueError) as error:
             self.fail(f"a worker's counts cannot be read: {error!r}")
 
+    def _send_last(self) -> None:
+        """The test is over: stop the cameras of this worker, then send what they have counted."""
+        self.environment.runner.stop()
+        data: dict[str, Any] = {}
+        self.to_master(data)
+        self.environment.runner.send_message(_LAST, data)
+
+    def _from_last(self, worker: str, data: dict[str, Any]) -> None:
+        self.from_worker(data)
+        self._told_last.add(worker)
+
+    def _collect(self) -> None:
+        """Have the workers stop, and wait for what they have counted; one that does not answer is a problem."""
+        self.environment.runner.send_message(_STOP)
+        with gevent.Timeout(_LAST_COUNTS_S, False):
+            while len(self._told_last) < self._workers:
+                gevent.sleep(0.02)
+        if lost := self._workers - len(self._told_last):
+            self.problems.append(f"{lost} of {self._workers} workers did not tell what they have counted")
+
     def _sample(self) -> None:
         """Once a second: what has happened, what the metrics say."""
         started_s = self.started_s
@@ -244,8 +276,8 @@ class Session:
         if self._stopped_s is not None:
             return
         self._stopped_s = time.monotonic()
-        if self.is_master and self.running and (lost := self._workers - self.environment.runner.worker_count) > 0:
-            self.problems.append(f"{lost} of {self._workers} workers were lost")
+        if self.is_master and self.running:
+            self._collect()
 
     def end(self) -> None:
         """All has been counted, on a local or master process: judge the test. Does nothing when none runs."""

@@ -188,7 +188,7 @@ export class Zones {
     const row = (kind, list, one) => {
       const count = counts[one.name];
       const said = count ? (kind === "zone" ? `${count.inside} inside · ${count.in} in · ${count.out} out` : `${count.in} in · ${count.out} out`) : "";
-      return h("li", {}, icon(kind === "zone" ? "area" : "line"), h("span", { class: "grow" }, one.name), h("small", { class: "num" }, said),
+      return h("li", {}, icon(kind === "zone" ? "area" : "line"), h("span", { class: "grow" }, one.name, h("small", { class: "num" }, said)),
         h("button", { class: "icon", type: "button", "aria-label": `Change ${one.name}`, onclick: () => this.start(kind, one) }, icon("edit")),
         h("button", { class: "icon", type: "button", "aria-label": `Remove ${one.name}`, onclick: () => this.#remove(list, one.name) }, icon("bin")));
     };
