@@ -44,6 +44,7 @@ from clients.serving import (
     Served,
     ended,
     engine_counts,
+    first_window,
     in_flight_window,
     tier_limits,
 )
@@ -309,7 +310,7 @@ class Fleet:
             [self._subscriptions, self._events, *sinks.results],
             window=window,
             limits=tier_limits(settings, served.largest_batch),
-            first_window=settings.system.min_batch_size,
+            first_window=first_window(settings),
             server_ready=server.is_ready,
             fallback=Fallback(served.tiers, settings.model.fallback, rest_s=settings.model.retry_s),
             stays=True,

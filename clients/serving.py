@@ -111,6 +111,11 @@ def in_flight_window(settings: Settings) -> int:
     return max(system.min_batch_size, min(system.max_streams, 3 * system.max_batch_size * servers))
 
 
+def first_window(settings: Settings) -> int:
+    """Requests in flight to begin with: `system.min_batch_size` for each server, where so many are allowed."""
+    return min(settings.system.min_batch_size * max(1, len(settings.triton.addresses)), in_flight_window(settings))
+
+
 def tier_limits(settings: Settings, largest_batch: Mapping[Tier, int]) -> dict[Tier, TierLimits]:
     """Of each served tier, three of its largest batches (one runs, one waits, one forms), or a configured window."""
     window = settings.triton.window

@@ -23,7 +23,7 @@ from clients.inference.pool import Server
 from clients.inference.server import EngineCounts
 from clients.pipeline import Edges, Pipeline
 from clients.router import ARTICLE_WIDTH_PX, article_edges, edge_density, router_of, tier_costs
-from clients.serving import Served, in_flight_window
+from clients.serving import Served, first_window, in_flight_window
 from clients.shares import T4_COST_MS
 from clients.sources.frame import Frame
 from clients.types import Tier
@@ -44,7 +44,7 @@ def control_of(settings: Settings, served: Served, wanted: dict[str, Tier]) -> C
         age_objective_ms=settings.monitoring.age_objective_ms,
         capacity_ms_per_s=_CAPACITY_MS_PER_S,
         gpu_utilization_threshold=settings.monitoring.gpu_utilization_threshold,
-        first_window=min(settings.system.min_batch_size, most),
+        first_window=first_window(settings),
         least_window=min(2, most),
         largest_window=most,
     )

@@ -23,7 +23,7 @@ from clients.governor import AgeGovernor, ArticleGovernor, GovernorRules, Load
 from clients.inference.balance import PROVEN, Balance
 from clients.inference.server import EngineCounts, TritonLink
 from clients.result import Result
-from clients.serving import Served, in_flight_window
+from clients.serving import Served, first_window, in_flight_window
 from clients.steering import reading_of
 from clients.types import Tier
 from deploy.server import TritonServer
@@ -126,7 +126,9 @@ def test_two_servers_have_twice_as_much_in_flight() -> None:
     two = [{"url": f"10.0.0.{number}:8001"} for number in (1, 2)]
     for keys, window in (({"endpoints": two}, 96), ({"url": "a:1"}, 48), ({"endpoints": two, "window": 7}, 7)):
         assert in_flight_window(parse_settings({"system": {"max_streams": 500}, "triton": keys}, origin="t")) == window
-    assert in_flight_window(parse_settings({"triton": {"endpoints": two}}, origin="t")) == 50
+    both = parse_settings({"triton": {"endpoints": two}}, origin="t")
+    assert (in_flight_window(both), first_window(both)) == (50, 8)
+    assert first_window(parse_settings({"triton": {"endpoints": two, "window": 7}}, origin="t")) == 7
 
 
 @pytest.mark.parametrize(
