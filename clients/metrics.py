@@ -125,6 +125,8 @@ class FleetCollector(Collector):
         window = "Requests of the cheapest tier that may be in flight; shared in GPU-milliseconds."
         yield GaugeMetricFamily("y12_window", window, value=pipeline.shares.window)
         yield GaugeMetricFamily("y12_server_up", "1 while Triton answers.", value=int(pipeline.server_up))
+        share = "0..1: of the configured Tritons, those that answer."
+        yield GaugeMetricFamily("y12_servers_alive_ratio", share, value=pipeline.alive_share())
         yield CounterMetricFamily("y12_server_outages", "Times that Triton went away.", value=pipeline.outages)
         failures = CounterMetricFamily(
             "y12_failures", "Turns and sinks that failed, by kind of error.", labels=["kind"]

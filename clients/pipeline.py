@@ -83,7 +83,7 @@ class Pipeline:
         self.fallback = fallback or Fallback(tuple(limits), next(iter(limits)))
         self._window = Window(window, first_window)
         self._most_window = window
-        self._alive_share = alive_share
+        self.alive_share = alive_share
         self.shares = TierShares(limits, self._window.size)
         self.scheduler = Scheduler(self.shares)
         self._transport = transport
@@ -203,7 +203,7 @@ class Pipeline:
     def _set_window(self) -> None:
         """The smallest of three: what answers in time allow, what was ordered, and what the servers there can take."""
         ordered = self._window.size if self.decision is None else self.decision.orders.window
-        possible = int(self._most_window * self._alive_share())
+        possible = int(self._most_window * self.alive_share())
         self.shares.window = max(1, min(self._window.size, ordered, possible))
 
     def _has_room(self) -> bool:

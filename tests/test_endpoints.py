@@ -13,6 +13,7 @@ import pytest
 from conftest import moving_square, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from clients.backend import merged
 from clients.config import Settings, parse_settings
@@ -252,6 +253,10 @@ async def test_a_server_that_is_killed_is_not_missed(cards: list[TritonServer], 
         await more(fleet)
         await until(fleet, lambda: fleet.servers_alive == 1)
         await until(fleet, lambda: budget(fleet) == 800)
+        metrics = CollectorRegistry()
+        metrics.register(fleet.collector())
+        assert metrics.get_sample_value("y12_servers_alive_ratio") == 0.5
+        assert metrics.get_sample_value("y12_server_up") == 1
         await asyncio.to_thread(cards[0].restart)
         await until(fleet, lambda: fleet.servers_alive == 2 and budget(fleet) == 1600)
         await more(fleet)
