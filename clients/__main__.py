@@ -17,6 +17,7 @@ from clients.errors import ConfigError, FleetError
 from clients.fleet import run_fleet
 from clients.logs import about, write_logs
 from clients.nvdec import nvdec_plan
+from clients.shards import Shard, parse_shard
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 log = logging.getLogger("clients")
@@ -42,9 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     load = functools.partial(load_settings, overrides=options.overrides)
-    settings = load(options.config)
+    shard, settings = _shard(options), load(options.config)
     write_logs(settings.monitoring.log_format)
-    running = run_fleet(settings, options.duration, file=options.config, watch=not options.no_watch, load=load)
+    running = run_fleet(
+        settings, options.duration, file=options.config, watch=not options.no_watch, load=load, shard=shard
+    )
     summary = asyncio.run(running)
     line = json.dumps(summary.as_json())
     if options.summary is not None:
@@ -54,15 +57,17 @@ def _run(options: argparse.Namespace) -> int:
         except OSError as error:
             log.error("--summary %s cannot be written: %s", options.summary, error.strerror)
     print(line, flush=True)
-    if not summary.inferences:
-        log.error("nothing was inferred")
-    return OK if summary.inferences else FAILED
+    if summary.inferences or (shard is not None and not summary.cameras):
+        return OK
+    log.error("nothing was inferred")
+    return FAILED
 
 
 def _check(options: argparse.Namespace) -> int:
-    settings = load_settings(options.config, options.overrides)
+    shard = _shard(options)
+    settings = load_settings(options.config, options.overrides).of_shard(shard)
     write_logs(settings.monitoring.log_format)
-    streams = settings.streams()
+    streams = settings.streams(may_be_empty=shard is not None)
     cameras = look_at(streams, nvdec_plan(settings), settings.canvas)
     problems = [stream_id for stream_id, seen in cameras.items() if seen.problem is not None]
     for stream_id, seen in cameras.items():
@@ -73,6 +78,14 @@ def _check(options: argparse.Namespace) -> int:
     per_camera = {stream_id: seen.as_json() for stream_id, seen in cameras.items()}
     print(json.dumps({"config": str(options.config), "valid": True, **found, "per_camera": per_camera}))
     return FAILED if problems else OK
+
+
+def _shard(options: argparse.Namespace) -> Shard | None:
+    if options.shard is None:
+        if options.shard_weights is not None:
+            raise ConfigError("--shard-weights: needs --shard")
+        return None
+    return parse_shard(options.shard, options.shard_weights)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,6 +102,12 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check)
     for command in (run, check):
         add_config(command)
+        command.add_argument(
+            "--shard", metavar="I/N", help="only the cameras of the fleet I, from 0, of N with one file"
+        )
+        command.add_argument(
+            "--shard-weights", metavar="W,W", help="what share of the cameras each of the N fleets gets"
+        )
     return parser
 
 

@@ -24,6 +24,7 @@ from clients.errors import ConfigError
 from clients.logs import LogFormat
 from clients.overrides import with_overrides
 from clients.section import Section as _Section
+from clients.shards import Shard
 from clients.sinks.keys import ClipKeys, MqttKeys, WebhookKeys
 from clients.sources.address import address_of
 from clients.sources.tls import problem_of
@@ -146,10 +147,23 @@ class Monitoring(_Section):
     log_format: LogFormat = Field("text", description="Log lines as text, or one JSON object each.")
 
 
+class EndpointKeys(_Section):
+    """One of several Tritons."""
+
+    url: str = Field(description="host:port of its gRPC.")
+    tiers: tuple[ParsedTier, ...] = Field((), description="What it is used for; empty is all that it serves.")
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        return _host_and_port(value)
+
+
 class Triton(_Section):
     """Where the inference server is; by default the embedded one is started."""
 
     url: str | None = Field(None, description="host:port of a running Triton's gRPC; empty starts the embedded one.")
+    endpoints: tuple[EndpointKeys, ...] = Field((), description="Several running Tritons, in place of url.")
     runtime: Runtime = Field("openvino", description="What the embedded Triton runs the models with.")
     models: Path | None = Field(None, description="Folder of exported models; empty is the model repository itself.")
     precision: Literal["f32", "bf16", "auto"] = Field(
@@ -169,12 +183,22 @@ class Triton(_Section):
     @field_validator("url")
     @classmethod
     def _url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        host, colon, port = value.rpartition(":")
-        if not (host and colon and port.isdigit() and 0 < int(port) < 65536 and "/" not in host):
-            raise ValueError(f"must be host:port, such as 127.0.0.1:8001, got {value!r}")
-        return value
+        return None if value is None else _host_and_port(value)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Triton:
+        if self.url is not None and self.endpoints:
+            raise ValueError(
+                f"url and endpoints exclude each other, got {self.url} and {len(self.endpoints)} endpoints"
+            )
+        if len(set(self.addresses)) < len(self.addresses):
+            raise ValueError(f"endpoints must have different urls, got {', '.join(self.addresses)}")
+        return self
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """host:port of each Triton that runs already; none where the embedded one is started."""
+        return tuple(one.url for one in self.endpoints) or (() if self.url is None else (self.url,))
 
 
 class Camera(LayoutKeys):
@@ -272,6 +296,12 @@ class Settings(_Section):
         """Every tier that a camera or the model section names, smallest first."""
         named = {camera.model for camera in self.cameras} | set(self.model.tiers)
         return tuple(tier for tier in Tier if tier in named)
+
+    def of_shard(self, shard: Shard | None) -> Settings:
+        """The same with the cameras that fall to a shard; with all of them where there is none."""
+        if shard is None:
+            return self
+        return self.model_copy(update={"cameras": tuple(camera for camera in self.cameras if shard.owns(camera.id))})
 
     def streams(self, *, may_be_empty: bool = False) -> tuple[StreamSpec, ...]:
         """The cameras with the defaults filled in.
@@ -404,6 +434,13 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             if isinstance(key, str):
                 seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _host_and_port(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not (host and colon and port.isdigit() and 0 < int(port) < 65536 and "/" not in host):
+        raise ValueError(f"must be host:port, such as 127.0.0.1:8001, got {value!r}")
+    return value
 
 
 def _with_suffix(value: Path | None, suffixes: tuple[str, ...]) -> Path | None:

@@ -40,6 +40,7 @@ class Reading:
     sm_clock_max_mhz: int | None = None
     memory_percent: float | None = None
     decoder_percent: float | None = None
+    servers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Control:
         full_ms_per_s: float,
         by_need: bool = True,
     ) -> None:
-        """`costs`: the served tiers; `full_ms_per_s`: the budget at best. Raises ValueError without costs."""
+        """`costs`: the served tiers; `full_ms_per_s`: one server's budget at best. Raises ValueError without costs."""
         if not costs:
             raise ValueError("expected the costs of at least one served tier, got none")
         self._router = router
@@ -103,6 +104,7 @@ class Control:
         self._cameras: dict[str, _Camera] = {}
         self._work_ms = 0.0
         self._slowness = 1.0
+        self._servers = 1
         self._ages = Histogram()
         self._looked_ns: int | None = None
 
@@ -119,7 +121,7 @@ class Control:
         least; at its own highest rate where that fits, else the budget is divided anew.
         """
         ms, members = min(self._ms.values()) * self._slowness, [one.member for one in self._cameras.values()]
-        budget, count = self._full_ms_per_s, len(members)
+        budget, count = self._full_ms_per_s * self._servers, len(members)
         most = sum(one.most_fps for one in members) * ms
         full = admit(most, member.most_fps * ms, budget, count, max_streams, "strict")
         if full.accepted or mode == "strict":
@@ -162,6 +164,7 @@ class Control:
                 camera.rate_fps += _MEMORY * (camera.answered / elapsed_s - camera.rate_fps)
                 camera.answered = 0
         self._follow_engines(reading, elapsed_s)
+        self._servers = reading.servers
         orders = self._governor.look(self._load(reading, in_flight, elapsed_s), now_ns)
         self._work_ms, self._ages = 0.0, Histogram()
         budget_ms_per_s = orders.budget_ms_per_s / self._slowness
@@ -199,6 +202,7 @@ class Control:
             sm_clock_max_mhz=reading.sm_clock_max_mhz,
             memory_percent=reading.memory_percent,
             decoder_percent=reading.decoder_percent,
+            servers=reading.servers,
             work_ms_per_s=self._work_ms * self._slowness / elapsed_s if elapsed_s > 0 else None,
             floor_ms_per_s=least_fps * min(self._ms.values()) * self._slowness,
         )

@@ -24,13 +24,14 @@ from typing import Any, Self
 
 from clients.admission import Admission
 from clients.audit import AuditRules
-from clients.config import Settings, TransportName, load_settings, parse_camera
+from clients.backend import backend_of
+from clients.config import Settings, load_settings, parse_camera
 from clients.control import Control, Decision
 from clients.dashboard.live import show
 from clients.errors import ConfigError, FleetStopped, NoRoom, StreamExists, TooManyStreams, UnknownStream
 from clients.fallback import Fallback, resolve_tier
-from clients.inference.choose import open_transport
-from clients.inference.server import EngineCounts, TritonLink
+from clients.inference.pool import Server
+from clients.inference.server import EngineCounts
 from clients.lane import Lane, gate_rules
 from clients.logs import about
 from clients.metrics import FleetCollector, served_metrics
@@ -44,11 +45,9 @@ from clients.serving import (
     ended,
     engine_counts,
     in_flight_window,
-    served_by,
-    server_of,
     tier_limits,
-    wait_ready,
 )
+from clients.shards import Shard
 from clients.signals import Signals, nothing
 from clients.sinks.clips import ClipSink
 from clients.sinks.mosaic import View
@@ -70,7 +69,8 @@ class _Running:
     """What exists while the fleet runs."""
 
     served: Served
-    transport: TransportName
+    server: Server
+    transport: str
     pipeline: Pipeline
     control: Control | None
     sinks: OpenSinks
@@ -254,6 +254,11 @@ class Fleet:
         return self._known().served
 
     @property
+    def servers_alive(self) -> int:
+        """How many of the Tritons answer, as far as is known; one where there is one."""
+        return self._known().server.alive
+
+    @property
     def is_ready(self) -> bool:
         """Whether it runs and the server answers."""
         running = self._running
@@ -292,56 +297,54 @@ class Fleet:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         settings = self.settings
-        url, access = await stack.enter_async_context(server_of(settings))
-        timeout_s = settings.triton.timeout_ms / 1000
-        link = await stack.enter_async_context(TritonLink(url, request_timeout_s=timeout_s, access=access))
-        await wait_ready(link, settings.triton.ready_timeout_s)
-        served = await served_by(link, settings)
         workers = stack.enter_context(ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1), "scale"))
-        window = in_flight_window(settings)
-        name, transport = await open_transport(settings, link, workers, window=window)
-        stack.push_async_callback(transport.close)
+        window, servers = in_flight_window(settings), max(1, len(settings.triton.endpoints))
+        backend = await stack.enter_async_context(backend_of(settings, workers, window))
+        served, server = backend.served, backend.server
         sinks = stack.enter_context(opened(settings.sinks, self._views, served.labels, cameras=len(self._first)))
         control = control_of(settings, served, self._wanted)
         pipeline = Pipeline(
             [],
-            transport,
+            backend.transport,
             [self._subscriptions, self._events, *sinks.results],
             window=window,
             limits=tier_limits(settings, served.largest_batch),
             first_window=settings.system.min_batch_size,
-            server_ready=link.is_ready,
+            server_ready=server.is_ready,
             fallback=Fallback(served.tiers, settings.model.fallback, rest_s=settings.model.retry_s),
             stays=True,
             on_over=self._over,
             control=control,
             edges=edges_of(settings, served) if control is not None else None,
+            alive_share=lambda: server.alive / servers,
         )
         self._events.start(served.labels, sinks.events)
         self._clips = sinks.clips
         for spec in self._first:
             self._enter(pipeline, self._lane(spec, served))
-        before = await engine_counts(link)
-        stack.push_async_callback(self._measured, link)
+        before = await engine_counts(server)
+        stack.push_async_callback(self._measured, server)
         stack.enter_context(served_metrics(settings.monitoring, pipeline, lambda: self._dropped(sinks), settings.tiers))
         task = asyncio.create_task(pipeline.run(), name="pipeline")
         stack.push_async_callback(_quiet, pipeline, task)
         task.add_done_callback(lambda _: self._all_over())
         steering = None
         if control is not None:
-            steering = Steering(control, pipeline, link)
+            steering = Steering(control, pipeline, server, has_card=servers == 1)
             looks = asyncio.create_task(steering.run(), name="steering")
             stack.push_async_callback(ended, looks, "the governor")
         now_s, cpu_s = time.monotonic(), time.process_time()
-        self._running = _Running(served, name, pipeline, control, sinks, task, steering, before, now_s, cpu_s)
+        self._running = _Running(
+            served, server, backend.name, pipeline, control, sinks, task, steering, before, now_s, cpu_s
+        )
 
-    async def _measured(self, link: TritonLink) -> None:
+    async def _measured(self, server: Server) -> None:
         running = self._running
         if running is None:  # it could not begin
             return
         running.seconds = time.monotonic() - running.started_s
         running.cpu_s = time.process_time() - running.started_cpu_s
-        after = await engine_counts(link)
+        after = await engine_counts(server)
         if not (running.pipeline.outages or running.before is None or after is None):
             running.mean_batch = after.mean_batch_since(running.before)
 
@@ -426,32 +429,51 @@ async def run_fleet(
     file: Path | None = None,
     watch: bool = True,
     load: Callable[[Path], Settings] = load_settings,
+    shard: Shard | None = None,
 ) -> Summary:
     """Run the configured cameras until they end, the time is over or the process is told to stop.
 
     SIGINT and SIGTERM end the run in order; before the cameras run they cancel it, after that they are ignored. With
     `file`, SIGHUP applies its cameras, as `load` reads them, and so does a change of it while `watch` is set. With
     `web.enabled` the REST API and the wall are served, cameras may be none to begin with, and the run does not end with
-    the last of them.
+    the last of them. Of several fleets with one file each takes the cameras of its `shard`; with none, it waits.
     Raises ConfigError, SinkError, ServerUnavailable, and the launcher's errors when the embedded Triton cannot start.
     """
-    settings.streams(may_be_empty=settings.web.enabled)
-    roster = Roster(settings, state_file(settings.web, file))
+    waits = settings.web.enabled
+    if shard is not None:
+        own, load = _shared_out(settings, shard), partial(_loaded, load, shard)
+        waits = waits or (bool(settings.cameras) and not own.cameras)  # the next change of the file may bring one
+        settings = own
+    settings.streams(may_be_empty=waits)
+    roster = Roster(settings, state_file(settings.web, file, shard), shard)
     with Signals(hears_hangup=file is not None) as signals:
         async with _served(roster), Fleet(roster.settings()) as fleet:
             roster.attach(fleet)
             signals.on_stop = fleet.stop
             beside = {"the display": asyncio.create_task(show(fleet.reports, settings.monitoring))}
             if file is not None:
-                following = follow(file, roster, settings, signals.hangup, watch=watch, load=load)
+                may_be_empty = shard is not None
+                following = follow(
+                    file, roster, settings, signals.hangup, watch=watch, load=load, may_be_empty=may_be_empty
+                )
                 beside["the watch of the configuration"] = asyncio.create_task(following)
             try:
-                await fleet.finished(duration_s, stays=settings.web.enabled)
+                await fleet.finished(duration_s, stays=waits)
             finally:
                 for name, task in beside.items():
                     await ended(task, name)
                 signals.on_stop = nothing
         return fleet.stats()
+
+
+def _shared_out(settings: Settings, shard: Shard) -> Settings:
+    own = settings.of_shard(shard)
+    log.info("shard %s: %d of %d cameras", shard, len(own.cameras), len(settings.cameras), extra=about("shard"))
+    return own
+
+
+def _loaded(load: Callable[[Path], Settings], shard: Shard, path: Path) -> Settings:
+    return load(path).of_shard(shard)
 
 
 def _served(roster: Roster) -> AbstractAsyncContextManager[None]:

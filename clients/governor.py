@@ -51,6 +51,7 @@ class Load:
     `p95_age_ms`: of results; `queue_ms`: mean time of a request in Triton's queue; `busy_percent`: GPU utilisation by
     NVML, on a CPU the engines' own busy time; `work_ms_per_s`: GPU-milliseconds of inferences answered per second, by
     the tiers' costs; `floor_ms_per_s`: what all cameras at the smallest tier cost now, when the rules do not say it.
+    `servers` that are alive now, each with the capacity of the rules.
     `memory_percent` is carried for logs: nothing here can give memory back, admission can refuse.
     """
 
@@ -64,6 +65,7 @@ class Load:
     decoder_percent: float | None = None
     work_ms_per_s: float | None = None
     floor_ms_per_s: float | None = None
+    servers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class AgeGovernor:
     def _limits(self, load: Load) -> tuple[float, float]:
         """The budget of nothing sacrificed at this clock, and the floor, GPU-milliseconds per second."""
         rules = self._rules
-        full = rules.capacity_ms_per_s * rules.gpu_utilization_threshold / 100 * self._clock.ratio
+        full = load.servers * rules.capacity_ms_per_s * rules.gpu_utilization_threshold / 100 * self._clock.ratio
         return full, rules.floor_ms_per_s if load.floor_ms_per_s is None else load.floor_ms_per_s
 
     def _turn_ladder(self, load: Load, window_cut: bool, now_ns: int) -> str:
@@ -180,7 +182,7 @@ class ArticleGovernor:
         if self._looked_ns is None or now_ns - self._looked_ns >= self._INTERVAL_S * 1e9:
             self._looked_ns = now_ns
             reason = self._scale(self._ASSUMED_PERCENT if load.busy_percent is None else load.busy_percent)
-        return Orders(self._batch, self._capacity_ms_per_s, 1.0, reason)
+        return Orders(self._batch, load.servers * self._capacity_ms_per_s, 1.0, reason)
 
     def _scale(self, utilisation: float) -> str:
         self._utilisations.append(utilisation)

@@ -22,7 +22,7 @@ class GovernorRules:
 
     age_objective_ms: float = 200.0  # p95 of the age of results; above it something is sacrificed
     queue_objective_ms: float = 20.0  # mean time in the server's queue; above it the window shrinks
-    capacity_ms_per_s: float = 1000.0  # GPU-milliseconds that the cards give per second at full clock
+    capacity_ms_per_s: float = 1000.0  # GPU-milliseconds that one card gives per second at full clock
     gpu_utilization_threshold: float = 80.0  # percent of the capacity that the budget starts from
     floor_ms_per_s: float = 0.0  # the budget never falls below: all cameras at the smallest tier (Load may say it anew)
     least_rate_scale: float = 0.2  # rates never fall below this share

@@ -65,11 +65,14 @@ class Pipeline:
         on_over: Callable[[str], None] = lambda _: None,
         control: Control | None = None,
         edges: Edges | None = None,
+        alive_share: Callable[[], float] = lambda: 1.0,
     ) -> None:
         """`control` is told what is answered; whoever asks it for a decision hands that to `obey`. `edges` measures a
         frame's edges for it; without that it is not told what the pictures show.
 
         `fallback` is made of the tiers in `limits` when it is left out, the first of them being what others use.
+
+        `alive_share`: of the servers, how many are there; of the window at most as much is used.
 
         `on_over` hears of each camera that has ended and brings no more results, perhaps more than once.
         """
@@ -79,6 +82,8 @@ class Pipeline:
         self.outages = 0
         self.fallback = fallback or Fallback(tuple(limits), next(iter(limits)))
         self._window = Window(window, first_window)
+        self._most_window = window
+        self._alive_share = alive_share
         self.shares = TierShares(limits, self._window.size)
         self.scheduler = Scheduler(self.shares)
         self._transport = transport
@@ -196,9 +201,10 @@ class Pipeline:
                 lane.wanted = tier
 
     def _set_window(self) -> None:
-        """The smaller of two: what answers in time allow, and what was ordered."""
+        """The smallest of three: what answers in time allow, what was ordered, and what the servers there can take."""
         ordered = self._window.size if self.decision is None else self.decision.orders.window
-        self.shares.window = max(1, min(self._window.size, ordered))
+        possible = int(self._most_window * self._alive_share())
+        self.shares.window = max(1, min(self._window.size, ordered, possible))
 
     def _has_room(self) -> bool:
         """Whether an audit would make nobody wait."""

@@ -59,12 +59,14 @@ class Difference:
         return bool(self.added or self.removed or self.changed or self.redrawn)
 
 
-def difference(running: Settings, wanted: Settings) -> Difference:
-    """Compare what runs with what a file says now. Raises ConfigError when its cameras cannot run under `running`."""
+def difference(running: Settings, wanted: Settings, *, may_be_empty: bool = False) -> Difference:
+    """Compare what runs with what a file says now. Raises ConfigError when its cameras cannot run under `running`.
+
+    No camera at all can run where it `may_be_empty`, or with `web.enabled`.
+    """
+    may_be_empty = may_be_empty or running.web.enabled
     before = {spec.stream_id: spec for spec in running.streams(may_be_empty=True)}
-    after = {
-        spec.stream_id: spec for spec in with_cameras_of(running, wanted).streams(may_be_empty=running.web.enabled)
-    }
+    after = {spec.stream_id: spec for spec in with_cameras_of(running, wanted).streams(may_be_empty=may_be_empty)}
     other = [(before[name], spec) for name, spec in after.items() if name in before and spec != before[name]]
     redrawn = tuple(spec for old, spec in other if replace(old, layout=spec.layout) == spec)
     return Difference(
@@ -114,6 +116,7 @@ async def follow(
     *,
     watch: bool,
     load: Callable[[Path], Settings] = load_settings,
+    may_be_empty: bool = False,
 ) -> None:
     """Until cancelled: apply the file, as `load` reads it, when `hangup` is set and, with `watch`, when it has changed.
 
@@ -130,7 +133,7 @@ async def follow(
         seen = stamp
         try:
             wanted = await asyncio.to_thread(load, path)
-            asked = difference(running, wanted)
+            asked = difference(running, wanted, may_be_empty=may_be_empty)
         except ConfigError as error:
             told_of = about("configuration_refused")
             log.error("nothing is changed: %s", "; ".join(str(error).splitlines()), extra=told_of)

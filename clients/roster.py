@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clients.config import Camera, Settings, Web, parse_camera
 from clients.errors import ConfigError, FleetError, FleetStopped, NotSaved, StreamExists, TooManyStreams, UnknownStream
+from clients.shards import Shard, shard_of
 from clients.statistics import CameraReport
 from clients.types import StreamSpec
 from clients.zones.layout import Layout
@@ -71,13 +72,14 @@ class _State(BaseModel):
 class Roster:
     """The list, its changes, and the fleet that runs it. To be used in the fleet's event loop."""
 
-    def __init__(self, settings: Settings, state: Path | None = None) -> None:
-        """`state` keeps the changes; without it they last as long as the process.
+    def __init__(self, settings: Settings, state: Path | None = None, shard: Shard | None = None) -> None:
+        """`state` keeps the changes; without it they last as long as the process. `settings` has the shard's cameras.
 
         Raises ConfigError for a state file that cannot be read.
         """
         self.base = settings
         self._state = state
+        self._shard = shard
         self._file = {camera.id: camera for camera in settings.cameras}
         self._changes = {} if state is None else _read(state, self._file)
         self._fleet: Fleet | None = None
@@ -218,6 +220,11 @@ class Roster:
     def _check_new(self, camera: Camera) -> None:
         if self._entry(camera.id) is not None:
             raise StreamExists(f"camera {camera.id}: the id is in use; every camera needs its own")
+        if self._shard is not None and not self._shard.owns(camera.id):
+            its, count = shard_of(camera.id, self._shard.weights), len(self._shard.weights)
+            raise ConfigError(
+                f"camera {camera.id}: it falls to shard {its}/{count}, this is {self._shard}; add it there"
+            )
         most = self.base.system.max_streams
         if sum(1 for _ in self) >= most:
             raise TooManyStreams(f"camera {camera.id}: there are system.max_streams ({most}) cameras already")
@@ -260,11 +267,15 @@ class Roster:
             raise NotSaved(f"done, but a restart will not know: {self._state} cannot be written: {reason}") from error
 
 
-def state_file(web: Web, config: Path | None) -> Path | None:
-    """Where changes are kept: as configured, else `config.state.json` beside `config.yaml`; None without either."""
+def state_file(web: Web, config: Path | None, shard: Shard | None = None) -> Path | None:
+    """Where changes are kept: as configured, else `config.state.json` beside `config.yaml`; None without either.
+
+    Each shard has its own, `config.state.shard-0.json`.
+    """
     if not web.enabled or (web.state is None and config is None):
         return None
-    return web.state or (config.with_suffix(".state.json") if config is not None else None)
+    whole = web.state or (config.with_suffix(".state.json") if config is not None else None)
+    return whole if whole is None or shard is None else whole.with_suffix(f".shard-{shard.index}{whole.suffix}")
 
 
 def write_atomically(path: Path, text: str) -> None:

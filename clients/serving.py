@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ from clients.config import Settings
 from clients.errors import ConfigError, InferenceError, ServerUnavailable
 from clients.fallback import resolve_tier
 from clients.inference.access import Access, access_to
+from clients.inference.pool import Server
 from clients.inference.server import EngineCounts, TritonLink
 from clients.shares import T4_COST_MS, TierLimits
 from clients.types import Tier
@@ -22,7 +23,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the server offers: the tiers that are ready, each one's class names and largest batch, the arithmetic."""
+    """What the server offers: the tiers that are ready, each one's class names and largest batch, the arithmetic.
+
+    Of several servers, the largest batches of all that have the tier together.
+    """
 
     tiers: tuple[Tier, ...]
     labels: Mapping[Tier, tuple[str, ...]]
@@ -32,7 +36,7 @@ class Served:
 
 @asynccontextmanager
 async def server_of(settings: Settings) -> AsyncIterator[tuple[str, Access]]:
-    """host:port of the configured Triton, or of an embedded one that lives as long as the context, and its access.
+    """host:port of the one configured Triton, or of an embedded one that lives as long as the context, and its access.
 
     Raises ConfigError for a key or certificate that is not there, and the launcher's errors when the embedded one
     cannot start.
@@ -68,14 +72,25 @@ async def served_by(link: TritonLink, settings: Settings) -> Served:
 
     Raises ConfigError: no tier is served, or one for another canvas; ServerUnavailable, ModelError.
     """
-    tiers = await link.ready_tiers(settings.tiers)
-    if not tiers:
-        wanted = ", ".join(settings.tiers)
-        raise ConfigError(f"none of {wanted} is served at {link.url}; export one with python -m export")
+    served = await offered_by(link, settings, settings.tiers)
+    name_missing(settings, served.tiers)
+    return served
+
+
+def name_missing(settings: Settings, tiers: Sequence[Tier]) -> None:
+    """Say which of the configured tiers are not among those that are served."""
     for tier in settings.tiers:
         if tier not in tiers:
             instead = resolve_tier(tier, tiers, settings.model.fallback)
             log.warning("%s is not served; its cameras use %s", tier, instead)
+
+
+async def offered_by(link: TritonLink, settings: Settings, wanted: Sequence[Tier]) -> Served:
+    """What is ready of the tiers that are wanted of one server. Raises as `served_by` does."""
+    tiers = await link.ready_tiers(wanted)
+    if not tiers:
+        names = ", ".join(wanted)
+        raise ConfigError(f"none of {names} is served at {link.url}; export one with python -m export")
     for tier in tiers:
         await link.check_canvas(tier, settings.canvas)
     precisions = sorted({await link.precision(tier) for tier in tiers})
@@ -88,12 +103,12 @@ def in_flight_window(settings: Settings) -> int:
     """Requests in flight, all cameras together: what is configured, else enough to fill three of the largest batches.
 
     At least `system.min_batch_size`, and no more than `system.max_streams` cameras can have: one each. It shrinks while
-    answers come too late.
+    answers come too late. Several servers have so much more in flight.
     """
     if settings.triton.window is not None:
         return settings.triton.window
-    system = settings.system
-    return max(system.min_batch_size, min(system.max_streams, 3 * system.max_batch_size))
+    system, servers = settings.system, max(1, len(settings.triton.addresses))
+    return max(system.min_batch_size, min(system.max_streams, 3 * system.max_batch_size * servers))
 
 
 def tier_limits(settings: Settings, largest_batch: Mapping[Tier, int]) -> dict[Tier, TierLimits]:
@@ -102,7 +117,7 @@ def tier_limits(settings: Settings, largest_batch: Mapping[Tier, int]) -> dict[T
     return {tier: TierLimits(T4_COST_MS[tier], window or 3 * batch) for tier, batch in largest_batch.items()}
 
 
-async def engine_counts(link: TritonLink) -> EngineCounts | None:
+async def engine_counts(link: Server) -> EngineCounts | None:
     """What the engines have inferred so far; None, and a line, when the server does not say."""
     try:
         return await link.engine_counts()

@@ -1,8 +1,8 @@
 """Looks at server and card once a second, asks control.py what to do, and has the pipeline do it.
 
 The only place where measurements of the server meet the decisions: queue and compute times are Triton's own statistics,
-utilisation and clocks NVML's. Where there is no card, the engines' busy time stands for utilisation. A server that is
-away gives no reading, and nothing is decided meanwhile.
+utilisation and clocks NVML's. Where there is no card, or there are several servers, the engines' busy time stands for
+utilisation. A server that is away gives no reading, and nothing is decided meanwhile.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from clients.control import Control, Reading
 from clients.errors import InferenceError
 from clients.governor import GovernorRules, governor_of
 from clients.gpu import GpuReading, read_gpu
-from clients.inference.server import EngineCounts, TritonLink
+from clients.inference.pool import Server
+from clients.inference.server import EngineCounts
 from clients.pipeline import Edges, Pipeline
 from clients.router import ARTICLE_WIDTH_PX, article_edges, edge_density, router_of, tier_costs
 from clients.serving import Served, in_flight_window
@@ -86,10 +87,12 @@ async def _article_edges(frame: Frame) -> float:
 class Steering:
     """Steers one pipeline until it is cancelled."""
 
-    def __init__(self, control: Control, pipeline: Pipeline, link: TritonLink) -> None:
+    def __init__(self, control: Control, pipeline: Pipeline, server: Server, *, has_card: bool = True) -> None:
+        """`has_card`: a card in this machine would be the server's."""
         self._control = control
         self._pipeline = pipeline
-        self._link = link
+        self._server = server
+        self._has_card = has_card
         self.counts: EngineCounts | None = None  # the server's, at the last look
         self._before_s = 0.0
 
@@ -103,13 +106,13 @@ class Steering:
     async def look(self) -> None:
         """Read, decide, obey."""
         try:
-            counts = await self._link.engine_counts()
+            counts = await self._server.engine_counts()
         except InferenceError:  # the turns notice it too, and say so
             self.counts = None
             return
-        gpu = self._pipeline.gpu = await asyncio.to_thread(read_gpu)
+        gpu = self._pipeline.gpu = await asyncio.to_thread(read_gpu) if self._has_card else None
         now_s = time.monotonic()
-        reading = reading_of(self.counts, counts, now_s - self._before_s, gpu)
+        reading = reading_of(self.counts, counts, now_s - self._before_s, gpu, max(1, self._server.alive))
         self.counts, self._before_s = counts, now_s
         before = self._pipeline.decision
         decision = self._control.look(reading, self._pipeline.scheduler.in_flight, time.monotonic_ns())
@@ -118,16 +121,19 @@ class Steering:
             log.debug("governor: %s", decision.orders)
 
 
-def reading_of(before: EngineCounts | None, after: EngineCounts, elapsed_s: float, gpu: GpuReading | None) -> Reading:
-    """What has happened between two looks; of a server that was restarted in between, nothing is known."""
+def reading_of(
+    before: EngineCounts | None, after: EngineCounts, elapsed_s: float, gpu: GpuReading | None, servers: int = 1
+) -> Reading:
+    """What has happened between two looks, all servers together; of one that was restarted or lost in between, nothing
+    is known."""
     if before is None or elapsed_s <= 0 or after.busy_ns < before.busy_ns or after.queued < before.queued:
-        return Reading()
+        return Reading(servers=servers)
     engine_ms = (after.busy_ns - before.busy_ns) / 1e6
     queued = after.queued - before.queued
     queue_ms = (after.queue_ns - before.queue_ns) / 1e6 / queued if queued else None
-    busy = min(100.0, engine_ms / (elapsed_s * 1000) * 100)
+    busy = min(100.0, engine_ms / (elapsed_s * 1000 * servers) * 100)
     if gpu is None:
-        return Reading(engine_ms, queue_ms, busy)
+        return Reading(engine_ms, queue_ms, busy, servers=servers)
     return Reading(
         engine_ms,
         queue_ms,
@@ -136,4 +142,5 @@ def reading_of(before: EngineCounts | None, after: EngineCounts, elapsed_s: floa
         sm_clock_max_mhz=gpu.sm_clock_max_mhz,
         memory_percent=gpu.memory_percent,
         decoder_percent=gpu.decoder_percent,
+        servers=servers,
     )

@@ -20,6 +20,7 @@ from loadtest.harm_command import add_harm
 from loadtest.load.sweep import add_sweep
 from loadtest.opponents.command import add_opponents
 from loadtest.plan import add_plan
+from loadtest.pool import add_pool
 from loadtest.savings_command import add_savings
 from loadtest.server_profile import add_profile
 from loadtest.simulate import add_simulate
@@ -168,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     add_fidelity(commands)
     add_tuning(commands)
     add_plan(commands)
+    add_pool(commands)
     add_profile(commands)
     add_opponents(commands)
     add_bench(commands)

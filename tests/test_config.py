@@ -9,7 +9,7 @@ import yaml
 from conftest import ROOT
 from pydantic import BaseModel
 
-from clients.config import Camera, Settings, load_settings, parse_settings
+from clients.config import Camera, EndpointKeys, Settings, load_settings, parse_settings
 from clients.errors import ConfigError
 from clients.sinks.keys import ClipKeys, MqttKeys, WebhookKeys
 from clients.sources.address import Address, Kind
@@ -168,7 +168,14 @@ def test_a_missing_file_and_one_that_is_no_text(tmp_path: Path) -> None:
         load_settings(binary)
 
 
-NESTED = {"zones": ZoneKeys, "lines": LineKeys, "webhook": WebhookKeys, "mqtt": MqttKeys, "clips": ClipKeys}
+NESTED = {
+    "endpoints": EndpointKeys,
+    "zones": ZoneKeys,
+    "lines": LineKeys,
+    "webhook": WebhookKeys,
+    "mqtt": MqttKeys,
+    "clips": ClipKeys,
+}
 
 
 def sections() -> list[tuple[str, type[BaseModel]]]:

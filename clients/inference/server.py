@@ -59,6 +59,16 @@ class EngineCounts:
     queued: int = 0
     queue_ns: int = 0
 
+    def __add__(self, other: EngineCounts) -> EngineCounts:
+        """Of two servers together."""
+        return EngineCounts(
+            self.inferences + other.inferences,
+            self.executions + other.executions,
+            self.busy_ns + other.busy_ns,
+            self.queued + other.queued,
+            self.queue_ns + other.queue_ns,
+        )
+
     def mean_batch_since(self, earlier: EngineCounts) -> float | None:
         """Mean batch between two readings of the same server start; None when nothing ran."""
         executions = self.executions - earlier.executions
@@ -81,10 +91,15 @@ class TritonLink:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    async def is_ready(self) -> bool:
-        """Whether the server answers and every model it was started with is ready."""
+    @property
+    def alive(self) -> int:
+        """One server: that it is away is noticed by who asks it."""
+        return 1
+
+    async def is_ready(self, timeout_s: float = _CONTROL_TIMEOUT_S) -> bool:
+        """Whether the server answers in time and every model it was started with is ready."""
         try:
-            return bool(await self._ask(self._client.is_server_ready(client_timeout=_CONTROL_TIMEOUT_S)))
+            return bool(await self._ask(self._client.is_server_ready(client_timeout=timeout_s)))
         except InferenceError:
             return False
 

@@ -125,17 +125,15 @@ def _plan(
 
 
 def _served(settings: Settings, options: argparse.Namespace) -> Iterator[Finding]:
-    if settings.triton.url is not None:
-        ready = asyncio.run(_ready(settings))
-        yield judge_readiness(ready, options.tiers or settings.tiers, settings.triton.url)
-    else:
+    for url in settings.triton.addresses:
+        ready = asyncio.run(_ready(settings, url))
+        yield judge_readiness(ready, options.tiers or settings.tiers, url)
+    if not settings.triton.addresses:
         yield ok("triton", "the fleet starts its own (triton.url is empty)")
     yield from judge_engines(settings, options.models)
 
 
-async def _ready(settings: Settings) -> tuple[Tier, ...] | str:
-    url = settings.triton.url
-    assert url is not None
+async def _ready(settings: Settings, url: str) -> tuple[Tier, ...] | str:
     try:
         async with TritonLink(url, access=access_to(settings.triton)) as link:
             return await link.ready_tiers(settings.tiers)
