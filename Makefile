@@ -39,7 +39,7 @@ soak: setup ## a fleet under load for a long time, memory and open files watched
 	@.venv/bin/python -m loadtest soak --seconds $(SOAK_SECONDS)
 
 test: setup .venv/.test ## run all tests against a real Triton (installs torch, CPU build)
-	.venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	.venv/bin/python -m pytest --numprocesses 3 --dist loadfile
 
 check: .venv/.test ## format, lint and types, as CI does
 	.venv/bin/ruff format --check $(CODE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import shutil
 import time
@@ -82,12 +83,12 @@ class Job:
 def render_jobs(
     jobs: Sequence[Job], *, force: bool = False, workers: int = 2, progress: Callable[[str, float], None] | None = None
 ) -> list[Job]:
-    """Make those clips that are not there, or all of them; returns which. Raises RenderError."""
+    """Make those clips that are not there, or all of them; returns which. Raises RenderError.
+
+    Whoever comes while another process renders into the folder waits, and then finds most of them there.
+    """
     folder = jobs[0].folder
-    with _translated(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
+    with _translated(folder), _alone(folder):
         todo = [job for job in jobs if force or not job.is_rendered()]
         _check_room(todo, folder)
         _render_all(todo, workers, progress or (lambda _name, _share: None))
@@ -207,6 +208,15 @@ def _translated(folder: Path) -> Iterator[None]:
         yield
     except (OSError, av.FFmpegError) as error:
         raise RenderError(f"{folder}: cannot be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time; the lock goes with the process that held it. Raises OSError: not a folder of ours."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @cache

@@ -245,6 +245,16 @@ def test_nearer_objects_cover_farther_ones(crowded: Renderer) -> None:
         assert any(other > slot for other in covering)
 
 
+def test_two_who_render_the_same_clip_share_the_work(tmp_path: Path) -> None:
+    """Whoever comes second waits and finds it there; neither fails."""
+    command = [sys.executable, "-m", "demo", "render", "--cameras", "1", "--seconds", "1", "--out", str(tmp_path)]
+    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [json.loads(one.communicate(timeout=120)[0].splitlines()[-1]) for one in both]
+    assert [one.returncode for one in both] == [0, 0]
+    assert sorted(one["rendered"] for one in told) == [0, 1]
+    assert sorted(one["cached"] for one in told) == [0, 1]
+
+
 def test_clips_are_rendered_once(tmp_path: Path) -> None:
     """A second call renders nothing; another seed, length, a lost file, a damaged truth or `force` render again."""
     rendered = render_clips(1, 1, 0, tmp_path, workers=1)
@@ -258,7 +268,7 @@ def test_clips_are_rendered_once(tmp_path: Path) -> None:
     (tmp_path / "cam01.json").write_text('{"camera": "cam01"')
     assert render_clips(1, 1, 0, tmp_path, workers=1)["rendered"] == 1
     assert render_clips(1, 1, 0, tmp_path, workers=1, force=True)["rendered"] == 1
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["cam01.json", "cam01.mp4"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "cam01.json", "cam01.mp4"]
 
 
 def test_every_source_that_draws_is_part_of_the_key() -> None:
@@ -275,7 +285,7 @@ def test_a_failed_rendering_leaves_nothing_half_written(tmp_path: Path, capsys: 
     assert main(["render", "--cameras", "1", "--seconds", "1", "--out", str(tmp_path)]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith(f"demo: {tmp_path}: cannot be written")
-    assert [p.name for p in tmp_path.iterdir()] == ["cam01.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "cam01.json"]
 
 
 @pytest.mark.parametrize(
@@ -313,7 +323,7 @@ def test_a_full_disk_is_found_before_anything_is_rendered(
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=5 << 20))
     assert main(["render", "--cameras", "2", "--seconds", "60", "--out", str(tmp_path)]) == 1
     assert "need up to 18 MiB, only 5 MiB are free" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+    assert [p.name for p in tmp_path.iterdir()] == [".lock"]
 
 
 def test_command_ends_with_json_and_needs_no_torch(tmp_path: Path) -> None:

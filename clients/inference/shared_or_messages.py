@@ -28,7 +28,7 @@ class SharedOrMessages:
             self._carrier = self._messages
             log.warning("frames travel by gRPC until the next start: %s", error, extra=about("no_shared_memory"))
         else:
-            pass
+            self._carrier = self._shared
 
     async def infer(self, request: Request) -> Detections:
         """See Transport."""
