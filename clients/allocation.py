@@ -71,8 +71,6 @@ def allocate(
     low, high = _PRICES
     if market.spent(market.at(low), low) <= budget:
         return _as_list(market.at(low))
-    if market.spent(market.at(high), high) > budget:
-        return _as_list(market.cheapest())
     for _ in range(_ROUNDS):
         middle = (low + high) / 2
         low, high = (low, middle) if market.spent(market.at(middle), middle) <= budget else (middle, high)
@@ -113,10 +111,6 @@ class _Market:
         """GPU-milliseconds per second, of what passes the gates."""
         rates = self._rates(log_price)[self._rows, chosen]
         return float(np.sum(rates * self._passes * self._ms[chosen]))
-
-    def cheapest(self) -> Choice:
-        """The lowest option that is open to each."""
-        return np.asarray(np.argmin(self._is_closed, axis=1))
 
     def filled(self, chosen: Choice, dearer: Choice, log_price: float, budget: float) -> Choice:
         """Those who stand between two options at this price take the dearer one, one after another, while it fits."""

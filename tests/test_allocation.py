@@ -72,6 +72,24 @@ def test_a_small_budget_buys_inferences_and_a_large_one_models() -> None:
     assert allocate(OPTIONS, claims, 5000) == [2, 2, 2, 2]
 
 
+@pytest.mark.parametrize(("passes", "turn_ms"), [(1.0, 6.34), (0.5, 3.17)])
+def test_the_price_at_which_one_camera_changes(passes: float, turn_ms: float) -> None:
+    """By hand: 1.2 objects more for sqrt(2 k p) (sqrt 3 - 1) at p = 0.224; there the dearer tier spends 6.34 ms/s, or
+    half of that where the gate lets half through."""
+    one = Claim(Pace(0.0, 1e6, 1.0, 6.0, passes), 10.0, 0, 0, 1)
+    assert allocate(OPTIONS, [one], turn_ms * 0.98) == [0]
+    assert allocate(OPTIONS, [one], turn_ms * 1.02) == [1]
+
+
+def test_weight_counts_in_both_losses() -> None:
+    """Of two equal cameras the heavier has the better model, where there is time for one."""
+    assert allocate(OPTIONS[:2], [claim_of_two(1.0), claim_of_two(3.0)], 11.0) == [0, 1]
+
+
+def claim_of_two(weight: float) -> Claim:
+    return Claim(Pace(0.0, 1e6, weight, 6.0), 10.0, 0, 0, 1)
+
+
 def test_who_stands_still_gets_the_better_model_and_who_moves_the_inferences() -> None:
     """Equally many objects; where nothing changes a dear inference a second is well spent."""
     still, moving = claim(0.25, 20.0), claim(60.0, 20.0)
