@@ -293,6 +293,22 @@ def test_a_stronger_tier_that_is_not_better_here_is_never_used() -> None:
     assert router.assign(at({"a": 1.0}), 100.0, 0) == {"a": Tier.X}
 
 
+def test_a_stake_counts_objects_and_one_that_is_not_seen() -> None:
+    """In a scene of the usual score each object counts once, and so does what nobody has found yet."""
+    moving, crowd = Scene(0, 0, 0.0, 0, 0.0, 1.0), Scene(9, 0, 0.0, 0, 0.0, 1.0)
+    for scene, objects in ((moving, 1), (crowd, 10)):
+        assert stake_of(scene, RouterRules()) == pytest.approx(objects * score_of(scene, RouterRules()) / 0.25)
+    assert stake_of(EMPTY, RouterRules()) == 0
+
+
+@pytest.mark.parametrize(("waiting", "tier"), [(1.0, Tier.N), (0.01, Tier.M)])
+def test_who_blames_waiting_buys_inferences(waiting: float, tier: Tier) -> None:
+    """A hundred boxes corrected a second: were it all for waiting, inferences; were it flicker, the better model."""
+    router = BudgetRouter(COSTS[:2], RouterRules(waiting=waiting))
+    router.observe("a", BUSY, 0)
+    assert router.assign({"a": Pace(0.0, 1e6, 1.0, 100.0)}, 10.0, 0) == {"a": tier}
+
+
 def test_each_policy_has_its_name() -> None:
     """The three policies, and an error that lists them."""
     kinds = {policy: type(router_of(policy, {}, COSTS)) for policy in ("fixed", "article", "budget")}

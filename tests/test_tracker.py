@@ -232,10 +232,27 @@ def test_generalised_iou_tells_near_from_far() -> None:
     assert 0 > score[1] > score[2] > -1
 
 
+def test_what_an_inference_corrects_is_counted() -> None:
+    """A box that jitters was not wrong, one that is a third off is wrong by what lies beyond the jitter; who comes and
+    who goes count one each."""
+    tracker = Tracker()
+    tracker.update(found(box(100, 100)), 0.0)
+    assert tracker.wrong == 1, "it came"
+    tracker.update(found(box(104, 100)), 0.1)  # IoU 0.82
+    assert tracker.wrong == 0
+    still = Tracker()
+    still.update(found((0, 0, 100, 100)), 0.0)
+    still.update(found((50, 0, 150, 100)), 0.0)  # IoU 1/3: off by 0.667, of which 0.4 are jitter
+    assert still.wrong == pytest.approx((2 / 3 - 0.4) / 0.6, abs=1e-3)
+    still.update(found(), 0.1)
+    assert still.wrong == 1, "it went"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"min_similarity": 2},
+        {"jitter": 1.0},
         {"max_lost_s": 0},
         {"max_tracks": 0},
         {"max_birth_overlap": 1.5},
