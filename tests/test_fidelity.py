@@ -23,5 +23,5 @@ def test_a_live_run_infers_as_often_as_the_simulator_says(gate: bool, tmp_path: 
     assert told["live"]["errors"] == 0
     assert told["live"]["inferences_per_s"] > 10
     assert 0.85 < told["inferences_ratio"] < 1.15, told  # 10 % on a quiet machine; a busy one starts late
-    assert told["simulated"]["mean_batch"] == pytest.approx(told["live"]["mean_batch"], rel=0.5), told
+    assert 1 / 3 < told["simulated"]["mean_batch"] / told["live"]["mean_batch"] < 3, told
     assert bool(told["live"]["skipped"]["similar"]) == gate
