@@ -69,8 +69,8 @@ def allocate(
         return []
     market, budget = _Market(options, claims, margin), budget_ms_per_s * (1 + _ROUNDING)
     low, high = _PRICES
-    if market.spent(market.at(low), low) <= budget:
-        return _as_list(market.at(low))
+    if market.spent(richest := market.at(low), low) <= budget:
+        return _as_list(richest)
     for _ in range(_ROUNDS):
         middle = (low + high) / 2
         low, high = (low, middle) if market.spent(market.at(middle), middle) <= budget else (middle, high)

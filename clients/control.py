@@ -70,7 +70,6 @@ class _Camera:
     member: Member
     pace_fps: float
     rate_fps: float
-    tier: Tier
     need: Need = field(default_factory=Need)
     answered: int = 0
     seen_s: float | None = None
@@ -110,9 +109,7 @@ class Control:
 
     def add(self, stream_id: str, member: Member) -> None:
         """A camera joins; until it was counted it is planned at its highest rate."""
-        self._cameras[stream_id] = _Camera(
-            member, member.most_fps, member.most_fps, min(self._ms, key=self._ms.__getitem__)
-        )
+        self._cameras[stream_id] = _Camera(member, member.most_fps, member.most_fps)
 
     def admission(self, member: Member, max_streams: int, mode: Mode) -> Admission:
         """Whether one more camera may join, and at which share of its rate.
@@ -172,7 +169,6 @@ class Control:
         tiers = self._router.assign(wanted, budget_ms_per_s, now_ns)
         smallest = min(self._ms.values())
         for name, tier in tiers.items():
-            self._cameras[name].tier = tier
             wanted[name] = replace(wanted[name], cost=self._ms[tier] / smallest)
         chosen = paces(wanted, budget_ms_per_s / smallest)
         for name, pace in chosen.items():

@@ -55,6 +55,12 @@ def is_free(host: str, port: int) -> bool:
         return _bind(probe, host, port)
 
 
+def free_port(host: str) -> int:
+    """A port on which nobody listens now. Raises LauncherError: `host` is not an address of this host."""
+    with _translated(host):
+        return _free(host, 1, set())[0]
+
+
 def _completed(host: str, given: Mapping[str, int]) -> Ports:
     names = [name for name in ("grpc", "http", "metrics") if name not in given]
     with _translated(host):

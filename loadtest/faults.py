@@ -17,7 +17,6 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any
 import yaml
 
 from clients.errors import FleetError
+from deploy.ports import free_port
 from deploy.server import TritonServer
 from loadtest.bad_cameras import MJPEG_HEAD, bad_camera, picture_parts
 from loadtest.watched_fleet import WatchedFleet
@@ -106,7 +106,7 @@ def prometheus_killed(stack: Stack) -> str:
     jobs = [{"job_name": "streams", "static_configs": [{"targets": [f"127.0.0.1:{stack.metrics_port}"]}]}]
     config = stack.folder / "prometheus.yml"
     config.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
-    port = _free_port()
+    port = free_port("127.0.0.1")
     command = [program, f"--config.file={config}", f"--web.listen-address=127.0.0.1:{port}"]
     command.append(f"--storage.tsdb.path={stack.folder / 'prometheus'}")
     with (stack.folder / "prometheus.log").open("w") as log, subprocess.Popen(command, stderr=log) as process:
@@ -195,12 +195,6 @@ def _hours_ahead(log: Path) -> float:
     """How far the clock by which the fleet dates its newest log line is ahead of ours."""
     newest = json.loads(log.read_text(encoding="utf-8").rstrip("\n").splitlines()[-1])
     return (datetime.fromisoformat(newest["time"]).timestamp() - time.time()) / 3600
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _asked(url: str) -> bytes:

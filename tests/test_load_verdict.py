@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from clients.statistics import Histogram
 from loadtest import __main__ as loadtest
+from loadtest.fairness import jain
 from loadtest.load.report import html, write_report
 from loadtest.load.server_metrics import CardFigures, MetricsUnreachable, Reading, read_metrics
 from loadtest.load.sweep import RUNS
-from loadtest.load.tally import CROSS_TALK, Fate, Tally, jain
+from loadtest.load.tally import CROSS_TALK, Fate, Tally
 from loadtest.load.verdict import Sample, Seen, held, judged, steady, windows
 from loadtest.load.wanted import Objective, Plan, Wanted
 

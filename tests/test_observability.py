@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -26,6 +25,7 @@ from test_fleet import configured, lines_of, running, wait_for_lines
 
 from clients.data_sheet import sheet
 from clients.types import Tier
+from deploy.ports import free_port
 from deploy.server import TritonServer
 from loadtest.emulator.card_clock import Card
 from loadtest.emulator.exporter import CardCollector, served_card
@@ -111,13 +111,6 @@ def test_grafana_finds_what_it_is_given() -> None:
     assert [json.loads(path.read_text())["uid"] for path in DASHBOARDS] == ["y12-camera", "y12-fleet"]
 
 
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def emulated_card(folder: Path) -> Iterator[tuple[TritonServer, str]]:
     """A real Triton whose engine takes a T4's time, and host:port of the exporter that tells how busy that card is."""
@@ -141,7 +134,7 @@ class Scraper:
 
     folder: Path
     targets: dict[str, str]
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=lambda: free_port("127.0.0.1"))
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -213,7 +206,7 @@ class Stack:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """An emulated card, a fleet with a still and a moving camera, and Prometheus. Skipped frames are audited often, so
     that the rate of misses has something to show."""
-    folder, port = tmp_path_factory.mktemp("stack"), free_port()
+    folder, port = tmp_path_factory.mktemp("stack"), free_port("127.0.0.1")
     still = write_clip(folder / "still.mp4", [np.full((192, 320, 3), 90, np.uint8)] * 50)
     moving = write_clip(folder / "moving.mp4", moving_square(50))
     cameras = [{"id": path.stem, "source": str(path), "loop": True} for path in (still, moving)]

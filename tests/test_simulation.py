@@ -17,12 +17,13 @@ from synthetic_city import city, recording
 
 from clients.audit import AuditRules
 from clients.types import Tier, Verdict
+from loadtest.fairness import jain
 from loadtest.profile import read_profile
 from loadtest.recordings import Recording
 from loadtest.simulate import STAND_INS
 from loadtest.simulation.card import TierTiming, VirtualCard, timings
 from loadtest.simulation.clock import VirtualClock
-from loadtest.simulation.report import jain, report
+from loadtest.simulation.report import report
 from loadtest.simulation.run import Scenario, Simulation
 from loadtest.simulation.verdict import Judge
 

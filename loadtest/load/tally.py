@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -88,13 +88,3 @@ class Tally:
         tally.ages = Histogram.of_counts(told["ages"], float(told["sum_ms"]))
         tally.problems = Counter(told["problems"])
         return tally
-
-
-def jain(shares: Iterable[float]) -> float | None:
-    """Jain's index of fairness, 1/n..1: (sum x)^2 / (n sum x^2), x each camera's share of what it asked for.
-
-    None when nobody got anything. Source: Jain, Chiu, Hawe, DEC-TR-301, 1984.
-    """
-    values = list(shares)
-    squares = sum(value * value for value in values)
-    return sum(values) ** 2 / (len(values) * squares) if squares else None

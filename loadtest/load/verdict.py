@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clients.statistics import Histogram
+from loadtest.fairness import jain
 from loadtest.load.server_metrics import CardFigures, Reading
-from loadtest.load.tally import CROSS_TALK, Fate, Tally, jain
+from loadtest.load.tally import CROSS_TALK, Fate, Tally
 from loadtest.load.wanted import Objective, Plan
 
 SOAK_WINDOW_S = 60.0

@@ -7,6 +7,7 @@ from typing import Any
 
 from clients.audit import merged
 from clients.types import Tier, Verdict
+from loadtest.fairness import jain
 from loadtest.simulation.run import Simulation
 
 
@@ -24,6 +25,7 @@ def report(simulation: Simulation) -> dict[str, Any]:
         verdicts += counted
     audit = merged([one.audit.report() for one in cameras])
     inferences = sum(simulation.answered.values())
+    fairness = jain(len(one.inferred_at) for one in cameras)
     return {
         "streaming_ap": round(streaming.map50_95, 3),
         "streaming_ap50": round(streaming.map50, 3),
@@ -35,7 +37,7 @@ def report(simulation: Simulation) -> dict[str, Any]:
         "in_time_per_camera_s": round(simulation.in_time / camera_s, 4),
         "in_time_share": round(simulation.in_time / inferences, 4) if inferences else None,
         "age_ms": simulation.ages.summary(),
-        "jain": round(jain([len(one.inferred_at) for one in cameras]), 4),
+        "jain": round(1.0 if fairness is None else fairness, 4),
         "tier_share": {
             tier.value: round(simulation.answered[tier] / inferences, 4) if inferences else 0.0
             for tier in Tier
@@ -46,9 +48,3 @@ def report(simulation: Simulation) -> dict[str, Any]:
         "miss_rate": audit.as_json()["miss_rate"],
         "audit": audit.as_json(),
     }
-
-
-def jain(shares: list[int]) -> float:
-    """1 when all have the same, 1 / n when one has all. Source: Jain, Chiu, Hawe, DEC-TR-301, 1984."""
-    squares = sum(share * share for share in shares)
-    return sum(shares) ** 2 / (len(shares) * squares) if squares else 1.0
