@@ -6,12 +6,34 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from clients.data_sheet import Kind
 
 _PACKAGES = ("numpy", "opencv-python", "av", "tritonclient")
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where figures come from: the machine, the day (ISO 8601), the commit ("" where there is none), the versions."""
+
+    machine: str
+    day: str
+    commit: str
+    versions: str
+
+    def __str__(self) -> str:
+        return "; ".join(part for part in (self.machine, self.day, self.commit, self.versions) if part)
+
+
+def here(packages: Sequence[str] = _PACKAGES) -> Origin:
+    """This machine, now."""
+    day = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return Origin(machine(), day, _commit(), versions(packages))
 
 
 def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
@@ -35,9 +57,24 @@ def versions(packages: Sequence[str]) -> str:
     return ", ".join(found)
 
 
-def head(kinds: Sequence[Kind], commands: Sequence[str], precision: str, packages: Sequence[str] = _PACKAGES) -> str:
-    """The Markdown that stands below a page's title: what the figures are, and the commands that print them."""
+def head(kinds: Sequence[Kind], commands: Sequence[str], precision: str, origins: Sequence[Origin]) -> str:
+    """The Markdown that stands below a page's title: what the figures are, and the commands that print them.
+
+    Figures of several machines or days are told one after another.
+    """
     words = " and ".join(f"**{kind.capitalize() if place == 0 else kind}**" for place, kind in enumerate(kinds))
-    day = datetime.datetime.now(datetime.UTC).date()
     lines = "\n".join(f".venv/bin/{command}" for command in commands)
-    return f"{words}: {machine()}; {precision}; {day}; {versions(packages)}.\n\n```sh\n{lines}\n```\n"
+    told = " / ".join(dict.fromkeys(map(str, origins)))
+    return f"{words}: {precision}; {told}.\n\n```sh\n{lines}\n```\n"
+
+
+def _commit() -> str:
+    """`commit 1a2b3c4`, and whether files of it are changed."""
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty=, changed", "--exclude=*"],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return f"commit {described.stdout.strip()}" if described.returncode == 0 else ""

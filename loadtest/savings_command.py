@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import Any
 from clients.arguments import seconds
 from clients.errors import FleetError
 from loadtest.engine_cost import engine_costs_ms
+from loadtest.page_head import here
 from loadtest.policies import Outcome, governors, routers
 from loadtest.profile import read_profile
 from loadtest.recordings import CAMERAS
@@ -169,7 +167,7 @@ def _page(
     options_text = " ".join(f"--{name} {getattr(options, name):g}" for name in ("cameras", "seconds", "rate"))
     return head.format(
         command=f"python -m loadtest savings {options_text} --recordings {options.recordings}",
-        machine=f"{platform.machine()}, {os.cpu_count()} cores, {datetime.datetime.now(datetime.UTC).date()}",
+        machine=here(("numpy", "openvino")),
         costs=", ".join(f"{step} {ms:.1f}" for step, ms in costs.items()),
         rows=_table(told, _COLUMNS),
         frontier=_table(frontier, points),

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT
 
+from clients.errors import FleetError
 from loadtest.__main__ import main
 from loadtest.bench.command import code_key, kept_path, page, run
-from loadtest.bench.steps import Step, steps
+from loadtest.bench.steps import Step, Table, steps
 from loadtest.bench.tables import at, compared, listed
+from loadtest.page_head import machine
 
+_HEAD = subprocess.run(["git", "rev-parse", "--short=7", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+COMMIT = _HEAD.stdout.strip()
 PRINTS = ("-c", "import json; print('noise'); print(json.dumps({'rate': 2.5, 'age_ms': {'p50': 7, 'p95': 9}}))")
 
 
@@ -24,21 +30,38 @@ def a_step(**told: Any) -> Step:
         "kinds": ("measured", "emulated"),
         "precision": "f32",
         "commands": {"one": PRINTS},
-        "show": ("rate", "age_ms"),
+        "tables": (Table(("rate", "age_ms")),),
     }
     return Step(**plain | told)
 
 
 def test_a_page_says_what_its_figures_are() -> None:
     """Kind, machine, precision, date, versions and command stand in the head; the table has the figures."""
-    text = page(a_step(), {"one": run(PRINTS)["told"]})
+    text = page(a_step(), {"one": run(PRINTS)})
     head = text.split("\n\n")[1]
-    assert head.startswith("**Measured** and **emulated**: ")
-    assert "; f32; 20" in head
+    assert head.startswith("**Measured** and **emulated**: f32; ")
+    assert f"; {datetime.datetime.now(datetime.UTC).date()}; " in head
     assert "cores" in head
+    assert (COMMIT in head) == bool(COMMIT)
     assert "numpy " in head
     assert "```sh\n.venv/bin/python -c 'import json" in text
-    assert "| | one |\n|---|---|\n| rate | 2.5 |\n| age ms, p50 | 7 |\n| age ms, p95 | 9 |" in text
+    assert "| | value |\n|---|---|\n| rate | 2.5 |\n| age ms, p50 | 7 |\n| age ms, p95 | 9 |" in text
+
+
+def test_a_table_is_of_the_commands_that_it_names() -> None:
+    """Below its heading, the columns those commands, or one command's rows; figures of two days say both."""
+    kept = [run(PRINTS), run(PRINTS)]
+    kept[0]["origin"]["day"] = "2026-01-02"
+    kept[1]["told"] = {"rows": [{"cpu": 3}]}
+    tables = (Table(("rate",), of=("one",), heading="Rates"), Table(rows="rows", of=("two",), heading="All"))
+    text = page(
+        a_step(commands={"one": PRINTS, "two": PRINTS}, tables=tables), dict(zip(("one", "two"), kept, strict=True))
+    )
+    assert "## Rates\n\n| | value |\n|---|---|\n| rate | 2.5 |\n\n## All\n\n| cpu |\n|---|\n| 3 |" in text
+    assert "2026-01-02; " in text
+    assert f" / {machine()}; {datetime.datetime.now(datetime.UTC).date()}; " in text
+    with pytest.raises(FleetError, match="some: cores: expected rows, got NoneType"):
+        page(a_step(tables=(Table(rows="cores"),)), {"one": kept[0]})
 
 
 def test_commands_are_columns_and_what_one_lacks_is_empty() -> None:
@@ -66,8 +89,11 @@ def test_every_step_can_be_named_and_has_something_to_show() -> None:
     assert len(set(names)) == len(names)
     assert len(set(files)) == len(files)
     for step in steps():
-        assert step.page is None or step.show or step.rows
-        assert step.rows is None or len(step.commands) == 1
+        assert bool(step.tables) == step.has_page
+        for table in step.tables:
+            assert (table.rows is None) == bool(table.show)
+            assert set(table.of) <= set(step.commands)
+            assert table.rows is None or len(table.of or step.commands) == 1
         for arguments in step.commands.values():
             assert arguments[0] == "-m"
             assert (ROOT / arguments[1] / "__main__.py").is_file() or arguments[1] in step.needs
@@ -78,7 +104,7 @@ def test_what_has_run_with_this_code_is_kept(tmp_path: Path, capsys: pytest.Capt
     told = ["bench", "--only", "planner", "--kept", str(tmp_path / "kept"), "--out", str(tmp_path / "pages")]
     step = next(step for step in steps() if step.name == "planner")
     for arguments in step.commands.values():  # as if they had run: a step of this list takes too long for a test
-        kept = {"key": code_key(arguments), "told": {"fits": True, "cards": 1}, "exit_code": 0, "seconds": 1.0}
+        kept = run(PRINTS) | {"key": code_key(arguments), "told": {"fits": True, "cards": 1}}
         path = kept_path(tmp_path / "kept", step, arguments)
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(kept))
@@ -86,6 +112,23 @@ def test_what_has_run_with_this_code_is_kept(tmp_path: Path, capsys: pytest.Capt
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (found["kept"], found["done"], found["failed"]) == (["planner"], [], {})
     assert "**Projected**" in (tmp_path / "pages" / "planner.md").read_text()
+
+
+def test_pages_are_written_of_what_other_code_has_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--pages` runs nothing, takes figures of any code with the day of theirs, and says of what nothing is kept."""
+    kept, pages = tmp_path / "kept", tmp_path / "pages"
+    told = ["bench", "--pages", "--kept", str(kept), "--out", str(pages)]
+    step = next(step for step in steps() if step.name == "decode")
+    (arguments,) = step.commands.values()
+    old = run(PRINTS) | {"key": "of other code", "told": {"clips": [{"clip": "a.mp4"}]}, "exit_code": 0}
+    old["origin"]["day"] = "2026-01-02"
+    kept.mkdir()
+    kept_path(kept, step, arguments).write_text(json.dumps(old))
+    assert main([*told, "--only", "decode", "--only", "client"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (found["done"], set(found["left_out"])) == ([], {"client"})
+    assert "2026-01-02" in (pages / "decode.md").read_text()
+    assert [path.name for path in pages.iterdir()] == ["decode.md"]
 
 
 def test_a_key_changes_with_code_and_command(tmp_path: Path) -> None:
@@ -103,15 +146,14 @@ def test_a_key_changes_with_code_and_command(tmp_path: Path) -> None:
 
 def test_a_command_that_fails_or_prints_no_json_is_named() -> None:
     """The command, and the end of what it said; one that misses a target still has its figures."""
-    from clients.errors import FleetError
-
     with pytest.raises(FleetError, match="ended with 3: why it failed"):
         run(("-c", "import sys; sys.stderr.write('why it failed'); sys.exit(3)"))
     with pytest.raises(FleetError, match="did not end with JSON but with 'words'"):
         run(("-c", "print('words')"))
     missed = run(("-c", "print('{\"rate\": 1}'); raise SystemExit(1)"))
     assert (missed["told"], missed["exit_code"]) == ({"rate": 1}, 1)
-    assert "ended with an error of its own" in page(a_step(), {"one": missed["told"]}, ["python -m it"])
+    assert "`python -c 'import json" in page(a_step(), {"one": missed}).splitlines()[-1]
+    assert "ended with an error of its own" in page(a_step(), {"one": missed})
 
 
 def test_an_unknown_step_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

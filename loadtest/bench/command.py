@@ -12,13 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from clients.errors import FleetError
-from loadtest.bench.steps import Step, steps
+from loadtest.bench.steps import Step, Table, steps
 from loadtest.bench.tables import at, compared, listed
-from loadtest.page_head import head
+from loadtest.page_head import Origin, head, here
 
 ROOT = Path(__file__).resolve().parents[2]
 _CODE = ("clients", "deploy", "export", "loadtest", "demo", "model_repository")
@@ -35,6 +36,8 @@ def add_bench(commands: Any) -> None:
     names = ", ".join(step.name for step in steps())
     parser.add_argument("--only", action="append", metavar="STEP", help=f"of {names}; may be given several times")
     parser.add_argument("--again", action="store_true", help="also what has run with this very code already")
+    text = "run nothing: write the pages of what is kept, whichever code it ran with"
+    parser.add_argument("--pages", action="store_true", help=text)
     parser.add_argument("--kept", type=Path, default=Path("out/bench"), metavar="DIR", help="default %(default)s")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"), metavar="DIR", help="default %(default)s")
     parser.set_defaults(command=bench)
@@ -50,7 +53,7 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
         task = bar.add_task("bench", total=len(chosen))
         for number, step in enumerate(chosen):
             bar.update(task, completed=number, description=f"bench: {step.name}")
-            missing = [one for one in step.needs if not _is_there(one)]
+            missing = [one for one in step.needs if not (options.pages or _is_there(one))]
             if missing:
                 told["left_out"][step.name] = f"needs {', '.join(missing)}"
                 log.warning("%s is left out: it needs %s", step.name, ", ".join(missing))
@@ -75,14 +78,16 @@ def _is_there(need: str) -> bool:
 
 def _step(step: Step, options: argparse.Namespace, told: dict[str, Any]) -> None:
     """Its commands, each kept as soon as it is done, then its page."""
-    answers: dict[str, Any] = {}
-    missed: list[str] = []
+    answers: dict[str, dict[str, Any]] = {}
     ran = False
     for label, arguments in step.commands.items():
         path = kept_path(options.kept, step, arguments)
         key = code_key(arguments)
-        found = None if options.again else _read(path, key)
+        found = None if options.again else _read(path, None if options.pages else key)
         if found is None:
+            if options.pages:
+                told["left_out"][step.name] = f"nothing is kept of `{_shown(arguments)}`"
+                return
             ran = True
             try:
                 found = run(arguments)
@@ -91,19 +96,20 @@ def _step(step: Step, options: argparse.Namespace, told: dict[str, Any]) -> None
                 log.error("%s: %s", step.name, error)
                 return
             _write(path, json.dumps({"key": key, **found}) + "\n")
-        answers[label] = found["told"]
-        if found["exit_code"]:
-            missed.append(_shown(arguments))
+        answers[label] = found
     told["done" if ran else "kept"].append(step.name)
-    if missed:
+    if missed := _missed(step, answers):
         told["missed"][step.name] = missed
     if step.file is not None:
-        _write(options.out / step.file, page(step, answers, missed))
+        _write(options.out / step.file, page(step, answers))
 
 
 def run(arguments: Sequence[str]) -> dict[str, Any]:
-    """What a command prints on its last line, how long it took, how it ended. Raises FleetError: it printed no JSON."""
-    started_s = time.monotonic()
+    """What a command prints on its last line, how it ended, where and how long it ran.
+
+    Raises FleetError: it printed no JSON.
+    """
+    started_s, origin = time.monotonic(), here(_PACKAGES)
     done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     shown = f"python {' '.join(arguments)}"
     last = done.stdout.strip().splitlines()[-1:]
@@ -114,27 +120,45 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
         told = json.loads(last[0])
     except ValueError as error:
         raise FleetError(f"{shown} did not end with JSON but with {last[0][:80]!r}") from error
-    return {"told": told, "seconds": round(time.monotonic() - started_s, 1), "exit_code": done.returncode}
+    seconds = round(time.monotonic() - started_s, 1)
+    return {"told": told, "seconds": seconds, "exit_code": done.returncode, "origin": asdict(origin)}
 
 
-def page(step: Step, answers: Mapping[str, Any], missed: Sequence[str] = ()) -> str:
-    """Markdown: title, head, the step's own words, tables. Raises FleetError where there are no rows."""
+def page(step: Step, answers: Mapping[str, Mapping[str, Any]]) -> str:
+    """Markdown out of what `run` has returned for each command: title, head, the step's own words, tables.
+
+    Raises FleetError where there are no rows.
+    """
     commands = [_shown(arguments) for arguments in step.commands.values()]
-    top = head(step.kinds, commands, step.precision, _PACKAGES)
+    top = head(step.kinds, commands, step.precision, [Origin(**found["origin"]) for found in answers.values()])
     text = _TEXTS / f"{step.name}.md"
     words = text.read_text(encoding="utf-8") if text.is_file() else ""
-    tables = [compared(answers, step.show)] if step.show else []
-    if step.rows is not None:
-        (only,) = answers.values()
-        try:
-            tables.append(listed(at(only, step.rows)))
-        except TypeError as error:
-            raise FleetError(f"{step.name}: {step.rows}: {error}") from error
+    told = {label: found["told"] for label, found in answers.items()}
+    tables = [part for table in step.tables for part in _table(step, table, told)]
     notes = [
-        f"`{command}` ended with an error of its own: a target was missed, or an answer wrong." for command in missed
+        f"`{command}` ended with an error of its own: a target was missed, or an answer wrong."
+        for command in _missed(step, answers)
     ]
     parts = (f"# {step.title}", top.rstrip(), words.rstrip(), *tables, *notes)
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _table(step: Step, table: Table, told: Mapping[str, Any]) -> tuple[str, str]:
+    """Its heading, which may be empty, and the table."""
+    chosen = {label: told[label] for label in table.of or told}
+    heading = f"## {table.heading}" if table.heading else ""
+    if table.rows is None:
+        return heading, compared(chosen if len(chosen) > 1 else {"": next(iter(chosen.values()))}, table.show)
+    (only,) = chosen.values()
+    try:
+        return heading, listed(at(only, table.rows))
+    except TypeError as error:
+        raise FleetError(f"{step.name}: {table.rows}: {error}") from error
+
+
+def _missed(step: Step, answers: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The commands that ended with an error of their own."""
+    return [_shown(step.commands[label]) for label, found in answers.items() if found["exit_code"]]
 
 
 def _shown(arguments: Sequence[str]) -> str:
@@ -157,14 +181,14 @@ def kept_path(folder: Path, step: Step, arguments: Sequence[str]) -> Path:
     return folder / f"{step.name}-{digest}.json"
 
 
-def _read(path: Path, key: str) -> dict[str, Any] | None:
-    """What was kept by the same code; None otherwise."""
+def _read(path: Path, key: str | None) -> dict[str, Any] | None:
+    """What was kept by the same code, by any with None; None otherwise."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    is_whole = isinstance(found, dict) and {"told", "exit_code"} <= found.keys() and found.get("key") == key
-    return found if is_whole else None
+    is_whole = isinstance(found, dict) and {"key", "told", "exit_code", "origin"} <= found.keys()
+    return found if is_whole and key in (None, found["key"]) else None
 
 
 def _write(path: Path, text: str) -> None:

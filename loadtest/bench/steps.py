@@ -1,7 +1,7 @@
 """The list of benchmarks: what is run, what kind of figures it gives, and what of them its page shows.
 
-A step's commands print JSON on their last line. `rows` is the place in it of a mapping or a list that becomes a table;
-without it the commands are the columns and `show` the rows. `page` None: the command writes its page itself.
+A step's commands print JSON on their last line, of which its tables show a part. `has_page` False: the command writes
+its page itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,22 @@ _README_PLAN = (
     " --price-per-hour 1"
 )
 _RECORDED = ("demo/clips/cam05.mp4", "demo/clips/cam06.mp4", "demo/clips/cam03.mp4")
-_LOCUST = "locust -f loadtest/locustfile.py --headless -u 50 -r 25 -t 30s"
+_WAITS = "an engine that waits"
+_EIGHT = " ".join(f"demo/clips/cam0{number}.mp4" for number in range(1, 9))
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Of the commands named by `of`, or of all: they are the columns and the places of `show` the rows.
+
+    With `rows`, which is the place of a list or of an object of objects in what one command prints, each of these is a
+    row.
+    """
+
+    show: tuple[str, ...] = ()
+    rows: str | None = None
+    of: tuple[str, ...] = ()
+    heading: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +45,14 @@ class Step:
     kinds: tuple[Kind, ...]
     precision: str
     commands: Mapping[str, tuple[str, ...]]
-    rows: str | None = None
-    show: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
     needs: tuple[str, ...] = ()
-    page: str | None = ""
+    has_page: bool = True
 
     @property
     def file(self) -> str | None:
         """The page's file name, or None where the command writes it."""
-        return None if self.page is None else self.page or f"{self.name}.md"
+        return f"{self.name}.md" if self.has_page else None
 
 
 def _run(command: str) -> tuple[str, ...]:
@@ -50,8 +64,14 @@ def _one(command: str) -> dict[str, tuple[str, ...]]:
     return {"": _run(command)}
 
 
-def _places(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
+def _values(places: str, of: tuple[str, ...] = (), heading: str = "") -> tuple[Table, ...]:
+    return (Table(tuple(places.split()), of=of, heading=heading),)
+
+
+def _listed(*places: str) -> tuple[Table, ...]:
+    """A table for each place; below a heading of its own where there are several."""
+    headings = [place.replace("_", " ").capitalize() if len(places) > 1 else "" for place in places]
+    return tuple(Table(rows=place, heading=heading) for place, heading in zip(places, headings, strict=True))
 
 
 def steps() -> tuple[Step, ...]:
@@ -86,7 +106,7 @@ def _virtual() -> tuple[Step, ...]:
                 )
                 for gpu, variant, count, cards in plans
             },
-            show=_places(
+            _values(
                 "fits breaks_first limits.nvdec.share limits.vram.share limits.pcie.share limits.gpu.share"
                 " limits.cpu.share limits.network.share cards cost_per_camera_hour"
             ),
@@ -100,7 +120,7 @@ def _virtual() -> tuple[Step, ...]:
                 f"{policy}, {variant}": _run(f"loadtest simulate --policy {policy} --variant {variant}")
                 for policy, variant in simulated
             },
-            show=_places(
+            _values(
                 "streaming_ap ap gpu_ms_per_camera_s inferences_per_camera_s mean_batch age_ms.p50 age_ms.p95 jain"
                 " skip_share miss_rate"
             ),
@@ -110,15 +130,14 @@ def _virtual() -> tuple[Step, ...]:
 
 def _emulated() -> tuple[Step, ...]:
     """Real clients, a real Triton, an engine that waits."""
-    waits = "an engine that waits"
     return (
         Step(
             "fidelity",
             "How true the simulator is",
             ("emulated",),
-            waits,
+            _WAITS,
             _one("loadtest fidelity"),
-            show=_places(
+            _values(
                 "live.inferences_per_s simulated.inferences_per_s inferences_ratio live.mean_batch simulated.mean_batch"
                 " live.age_ms simulated.age_ms live.errors"
             ),
@@ -127,37 +146,62 @@ def _emulated() -> tuple[Step, ...]:
             "fifty",
             "Fifty cameras against an emulated T4",
             ("emulated", "measured"),
-            f"{waits}; the client's CPU is measured",
+            f"{_WAITS}; the client's CPU is measured",
             {"gate off": _run("loadtest fifty --seconds 45"), "gate on": _run("loadtest fifty --seconds 30 --gate")},
-            show=_places(
+            _values(
                 "frames_seen_per_s inferences_per_s fair_share_min result_age_ms mean_batch cross_talk errors"
                 " client_cpu_ms_per_inference client_cpu_ms_by_part client_cpu_ms_per_gated_frame"
             ),
         ),
         Step(
-            "load",
-            "Locust against an emulated T4, at a part of what it can do",
-            ("emulated",),
-            f"{waits}; figures are the card's at full speed",
-            {f"{part:.0%}": _run(f"{_LOCUST} --load {part:g} --report ''") for part in (0.6, 0.8)},
-            show=_places("goodput goodput_per_s capacity_used age_ms jain worst_share mean_batch"),
-            needs=("locust",),
-        ),
-        Step(
             "client",
             "What the client itself costs",
             ("measured",),
-            waits,
+            _WAITS,
             _one("loadtest client"),
-            rows="cameras",
+            _listed("cameras"),
         ),
         Step(
-            "faults",
-            "Faults injected into a running fleet",
+            "pool",
+            "Several servers behind one fleet",
             ("emulated",),
-            waits,
-            _one("loadtest reliability"),
-            rows="faults",
+            _WAITS,
+            _one("loadtest pool --seconds 10"),
+            (
+                Table(rows="servers", heading="Saturated: one, two, four Tritons"),
+                *_values(
+                    "one_of_two_killed.cameras one_of_two_killed.demand_fps one_of_two_killed.longest_silence_before_s"
+                    " one_of_two_killed.longest_silence_after_s one_of_two_killed.settled_after_s"
+                    " one_of_two_killed.errors",
+                    heading="One of two killed under load",
+                ),
+            ),
+        ),
+        Step(
+            "reliability",
+            "Faults, hostile requests, and a long time under load",
+            ("emulated", "measured"),
+            f"{_WAITS}; hostile requests: the demo's yolo12n in the processor's own precision",
+            {
+                "faults": _run("loadtest reliability"),
+                "hostile": _run("loadtest fuzz"),
+                "soak": _run("loadtest soak --seconds 1800"),
+            },
+            (
+                Table(rows="faults", of=("faults",), heading="Faults"),
+                *_values("sigterm_s cross_talk lost_before_sigterm frames_unaccounted", of=("faults",)),
+                *_values(
+                    "inputs seconds outcomes kinds untyped server_alive memory_kept_mb",
+                    of=("hostile",),
+                    heading="Hostile requests",
+                ),
+                *_values(
+                    "seconds cameras cameras_lost inferences inferences_per_s result_age_ms"
+                    " connections_of_the_bad_camera fleet triton",
+                    of=("soak",),
+                    heading="Soak",
+                ),
+            ),
         ),
     )
 
@@ -172,7 +216,7 @@ def _here() -> tuple[Step, ...]:
             ("measured",),
             "no inference",
             _one(f"loadtest decode {' '.join(_RECORDED)}"),
-            rows="clips",
+            _listed("clips"),
             needs=_RECORDED,
         ),
         Step(
@@ -181,7 +225,7 @@ def _here() -> tuple[Step, ...]:
             ("measured",),
             told,
             _one("demo run --cameras 8 --seconds 30"),
-            show=_places(
+            _values(
                 "precision frames_decoded inferences inferences_per_s mean_batch result_age_ms"
                 " client_cpu_ms_per_inference errors"
             ),
@@ -192,8 +236,45 @@ def _here() -> tuple[Step, ...]:
             ("measured",),
             "no inference",
             _one(f"loadtest neighbours {_RECORDED[2]} --cameras 50 --demand 8"),
-            rows="beside",
+            _listed("beside"),
             needs=_RECORDED[2:],
+        ),
+        Step(
+            "wall",
+            "The live wall",
+            ("emulated", "measured"),
+            f"{_WAITS}; `real`: the demo's weights on this processor",
+            {
+                "fifty tiles": _run(f"loadtest wall {_EIGHT} --seconds 300"),
+                "cameras come and go": _run(f"loadtest wall {_EIGHT} --tiles 8 --seconds 0 --cycles 1000"),
+                "come and go, real": _run(f"loadtest wall {_EIGHT} --tiles 4 --seconds 0 --cycles 100 --real"),
+            },
+            (
+                *_values(
+                    "tiles tiles_with_a_picture interactive_ms longest_task_ms long_tasks browser_heap_mb"
+                    " client_cpu_percent_of_a_core viewer_costs_percent_of_a_core",
+                    of=("fifty tiles",),
+                    heading="Fifty tiles",
+                ),
+                *_values(
+                    "cycles cameras threads descriptors metric_labels_left others_disturbed first_detection_s errors",
+                    of=("cameras come and go", "come and go, real"),
+                    heading="Cameras that come and go",
+                ),
+            ),
+            needs=("playwright", _RECORDED[0]),
+        ),
+        Step(
+            "events",
+            "Events: from the answer to whoever wants them",
+            ("measured",),
+            told,
+            _one("loadtest events --seconds 20"),
+            _values(
+                "cameras inferences events_at_broker events_at_receiver answer_to_broker_ms answer_to_receiver_ms"
+                " dropped zones_us_per_result ring_us_per_packet errors"
+            ),
+            needs=(_RECORDED[0],),
         ),
         Step(
             "fusion",
@@ -201,7 +282,7 @@ def _here() -> tuple[Step, ...]:
             ("measured",),
             "FP16, compiled for SM 7.5 by TensorRT-RTX",
             _one("export verify --sm 75 yolo12n yolo12m yolo12x --random"),
-            rows="models",
+            _listed("models"),
             needs=("tensorrt_rtx",),
         ),
         Step(
@@ -210,7 +291,7 @@ def _here() -> tuple[Step, ...]:
             ("measured",),
             told,
             _one("demo evaluate"),
-            show=_places("served pytorch precision per_class per_size per_condition pictures cameras"),
+            _values("served pytorch precision per_class per_size per_condition pictures cameras"),
             needs=("torch",),
         ),
         Step(
@@ -219,7 +300,7 @@ def _here() -> tuple[Step, ...]:
             ("measured",),
             told,
             _one("export evaluate"),
-            rows="scores",
+            _listed("scores"),
             needs=("torch",),
         ),
         Step(
@@ -228,7 +309,7 @@ def _here() -> tuple[Step, ...]:
             ("measured",),
             told,
             _one("export speed"),
-            rows="rows",
+            _listed("rows"),
             needs=("torch", "ultralytics"),
         ),
         Step(
@@ -237,7 +318,7 @@ def _here() -> tuple[Step, ...]:
             ("measured",),
             "f32",
             _one("export suppression"),
-            rows="results",
+            _listed("results"),
             needs=("torch", "ultralytics"),
         ),
     )
@@ -246,9 +327,11 @@ def _here() -> tuple[Step, ...]:
 def _own_pages() -> tuple[Step, ...]:
     """Commands that write their pages themselves."""
     return (
-        Step("savings", "What is saved", ("measured", "projected"), "", _one("loadtest savings"), page=None),
-        Step("tuning", "Each knob alone", ("modelled",), "", _one("loadtest tuning"), page=None),
-        Step("locust", "Locust against an emulated T4", ("emulated",), "", _one("loadtest sweep"), page=None),
+        Step("savings", "What is saved", ("measured", "projected"), "", _one("loadtest savings"), has_page=False),
+        Step("tuning", "Each knob alone", ("modelled",), "", _one("loadtest tuning"), has_page=False),
+        Step(
+            "locust", "Locust against an emulated T4", ("emulated",), "", _one("loadtest sweep --again"), has_page=False
+        ),
         Step(
             "opponents",
             "What a user would run instead",
@@ -256,7 +339,7 @@ def _own_pages() -> tuple[Step, ...]:
             "",
             _one("loadtest opponents"),
             needs=("torch", "ultralytics"),
-            page=None,
+            has_page=False,
         ),
     )
 
@@ -268,6 +351,9 @@ def _trackers() -> Step:
         ("measured",),
         "f32",
         _one("demo tracking"),
-        rows="accuracy",
+        (
+            *_listed("accuracy", "between"),
+            *_values("ms_per_update", heading="Processor time of an update, ms"),
+        ),
         needs=(".venv-bench/bin/python", ".venv-bench-older/bin/python"),
     )

@@ -7,10 +7,7 @@ card itself.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,6 +17,7 @@ from typing import Any
 
 from clients.arguments import seconds
 from clients.errors import FleetError
+from loadtest.page_head import here
 
 ROOT = Path(__file__).resolve().parents[2]
 _PAGE = Path(__file__).with_name("sweep_page.md")
@@ -167,7 +165,7 @@ def page(rows: Mapping[str, Mapping[str, Any]], run_s: float) -> str:
     head = f"| run | {' | '.join(columns.values())} |\n|{'---|' * (len(columns) + 1)}\n"
     lines = (f"| {name} | {' | '.join(_cell(row[key]) for key in columns)} |" for name, row in rows.items())
     return _PAGE.read_text(encoding="utf-8").format(
-        machine=f"{platform.machine()}, {os.cpu_count()} cores, no GPU, {datetime.datetime.now(datetime.UTC).date()}",
+        machine=here(("locust", "tritonclient", "gevent")),
         seconds=f"{run_s:g}",
         table=head + "\n".join(lines),
         commands="\n".join(f"locust {' '.join(run.arguments(run_s))}" for run in RUNS if run.name in rows),

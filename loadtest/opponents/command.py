@@ -19,7 +19,7 @@ from loadtest.fifty import CLIP_S
 from loadtest.opponents.at_equal_age import Asked, carried, naive, ours
 from loadtest.opponents.at_equal_precision import FORMS, cameras_at, curve, our_speed, ultralytics_speed
 from loadtest.opponents.naive_client import WARM_S
-from loadtest.page_head import head
+from loadtest.page_head import head, here
 from loadtest.profile import sheet
 from loadtest.recordings import CAMERAS
 from loadtest.simulate import CLIPS, replay
@@ -154,7 +154,7 @@ def _page(options: argparse.Namespace, told: Mapping[str, Any]) -> str:
     precision = f"ours {ultralytics['speeds']['ours']['precision']}, Ultralytics f32 (OpenVINO: its default)"
     packages = ("ultralytics", "torch", "onnxruntime", "openvino", "tritonclient", "opencv-python", "numpy")
     return text.format(
-        head=head(("measured", "emulated"), [command], precision, packages),
+        head=head(("measured", "emulated"), [command], precision, [here(packages)]),
         fps=f"{options.fps:g}",
         age=f"{options.age:g}",
         naive_cameras=beside["cameras"]["naive"],
