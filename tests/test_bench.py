@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -161,3 +163,24 @@ def test_an_unknown_step_is_one_line(capsys: pytest.CaptureFixture[str]) -> None
     assert main(["bench", "--only", "warp"]) == 1
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.startswith("loadtest: there is no step 'warp'; there are planner, simulate")
+
+
+def test_every_page_is_there_and_listed() -> None:
+    """docs/benchmarks holds the page of every step and no other, each says what its figures are; the index has all."""
+    folder = ROOT / "docs" / "benchmarks"
+    pages = {path.name for path in folder.glob("*.md")}
+    own = {"savings.md", "locust.md", "opponents.md"}
+    assert pages == {step.file for step in steps() if step.has_page} | own
+    index = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    for name in pages:
+        assert f"](benchmarks/{name})" in index
+        text = (folder / name).read_text(encoding="utf-8")
+        assert re.search(r"\*\*(measured|emulated|modelled|projected)\*\*", text, re.IGNORECASE), name
+        assert ".venv/bin/" in text, name
+    for step in steps():
+        if step.has_page:
+            text = (folder / f"{step.name}.md").read_text(encoding="utf-8")
+            for arguments in step.commands.values():
+                assert f"\n.venv/bin/python {shlex.join(arguments)}\n" in text, (
+                    f"{step.name}: measured by other commands"
+                )
