@@ -22,8 +22,8 @@ _FULL_HD = 1920 * 1080  # the picture of which `session_mb` speaks
 
 # Milliseconds of one core. Decoding and scaling: fitted to 640x360, 1280x720 and 1920x1080 (0.4, 1.0, 1.8 and 0.3, 1.0,
 # 1.9 ms) and, for bits, to two 1080p clips of 1.6 and 3.9 Mbit/s (1.9 and 4.4 ms): measured. The gate and an inference
-# without decoding and scaling: docs/benchmarks/stream-engine.md. Triton: two Python models and shared memory, measured;
-# on a card its models are none, so it is an upper bound. A picture that comes from the card: assumed.
+# without decoding and scaling: measured on an AMD EPYC, as docs/benchmarks/client.md does it. Triton: two Python models
+# and shared memory, measured; on a card its models are none, so it is an upper bound. A picture from the card: assumed.
 _DECODE_MS, _DECODE_MS_PER_PIXEL, _DECODE_MS_PER_BIT = 0.225, 0.76e-6, 27e-6
 _PLAIN_BITS_PER_PIXEL = 0.031  # what those clips had at which only pixels were counted
 _SCALE_MS, _SCALE_MS_PER_PIXEL = 0.1, 0.87e-6
@@ -213,7 +213,7 @@ def _cpu(placed: list[Placed], demand: Demand, host: Host, hardware: Hardware, e
     rest_ms = frames * _GATE_MS + from_card * _FROM_CARD_MS + scaled_ms + inferences * (_INFERENCE_MS + _TRITON_MS)
     share = (decode_ms + rest_ms) / 1000 / host.cores + (engines if hardware.on == "cpu" else 0.0)
     use = f"decoding {decode_ms / 1000:.2f}, the rest {rest_ms / 1000:.2f} of {host.cores:g} cores"
-    return _limit("cpu", share, use, "measured on an AMD EPYC: docs/benchmarks.md, docs/benchmarks/stream-engine.md")
+    return _limit("cpu", share, use, "measured on an AMD EPYC; docs/benchmarks/decode.md and client.md measure yours")
 
 
 def _network(demand: Demand, host: Host) -> Limit:
