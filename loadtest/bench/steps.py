@@ -281,8 +281,14 @@ def _here() -> tuple[Step, ...]:
             "Fused attention, proved without a card",
             ("measured",),
             "FP16, compiled for SM 7.5 by TensorRT-RTX",
-            _one("export verify --sm 75 yolo12n yolo12m yolo12x --random"),
-            _listed("models"),
+            {
+                "ours": _run("export verify --sm 75 yolo12n yolo12m yolo12x --random"),
+                "stock": _run("export verify --sm 75 yolo12n yolo12m yolo12x --random --stock-attention"),
+            },
+            (
+                Table(rows="models", of=("ours",), heading="Canonical attention, as we export it"),
+                Table(rows="models", of=("stock",), heading="Stock attention, as Ultralytics writes it"),
+            ),
             needs=("tensorrt_rtx",),
         ),
         Step(
