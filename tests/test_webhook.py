@@ -10,10 +10,12 @@ import queue
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from test_zones import watched
 from clients.errors import ConfigError
 from clients.sinks.jsonl import Rotation
 from clients.sinks.keys import WebhookKeys
-from clients.sinks.webhook import WebhookSink, signed, signing_key
+from clients.sinks.webhook import WebhookSink, longer, signed, signing_key
 from clients.zones.event import Event, as_record
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -44,6 +46,7 @@ class Posted:
     path: str
     headers: dict[str, str]
     body: bytes
+    at_s: float
 
     @property
     def number(self) -> int:
@@ -69,7 +72,9 @@ class Receiver:
         if self.released.is_set():  # it has stopped: a connection that was kept is of no use
             handler.close_connection = True
             return
-        self.arrived.put(Posted(handler.path, {k.lower(): v for k, v in handler.headers.items()}, body))
+        self.arrived.put(
+            Posted(handler.path, {k.lower(): v for k, v in handler.headers.items()}, body, time.monotonic())
+        )
         status = next(self._statuses, 200)
         if status is None:
             self.released.wait(60)
@@ -170,6 +175,26 @@ def test_what_may_work_later_is_tried_again(tmp_path: Path, status: int) -> None
         assert [receiver.take().number for _ in range(4)] == [1, 1, 1, 2]
         posting.close()
     assert posting.dropped == 0
+
+
+def test_pauses_grow_until_it_answers(tmp_path: Path) -> None:
+    """Each is twice the one before; after an answer they begin anew."""
+    with listening(Receiver(503, 503, 503, 503, 200, 503)) as receiver:
+        posting = sink(tmp_path, receiver.url)
+        posting.write(event(1))
+        posting.write(event(2))
+        posts = [receiver.take() for _ in range(7)]
+        posting.close()
+    assert [post.number for post in posts] == [1] * 5 + [2] * 2
+    gaps_s = [later.at_s - earlier.at_s for earlier, later in pairwise(posts)]
+    assert all(gap_s >= pause_s for gap_s, pause_s in zip(gaps_s, (0.25, 0.5, 1, 2), strict=False))
+    assert gaps_s[5] < 2, "not the fifth pause of a row"
+
+
+def test_a_pause_has_bounds() -> None:
+    """From a quarter of a second to half a minute."""
+    assert list(accumulate(range(9), lambda pause_s, _: longer(pause_s))) == [0, 0.25, 0.5, 1, 2, 4, 8, 16, 30]
+    assert longer(30) == 30
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 302])

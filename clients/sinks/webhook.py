@@ -99,7 +99,7 @@ class WebhookSink:
             problem = failure.problem
             if failure.is_final:
                 break
-            self._pause_s = min(max(2 * self._pause_s, _PAUSE_S[0]), _PAUSE_S[1])
+            self._pause_s = longer(self._pause_s)
             self._next_s = time.monotonic() + self._pause_s
         self._bury(record, problem)
 
@@ -132,6 +132,11 @@ class WebhookSink:
         except OSError as error:
             problem = f"{problem}, and {path} cannot be written: {error.strerror}"
         self._outbox.losses.lost(problem)
+
+
+def longer(pause_s: float) -> float:
+    """The pause after one more failure, in seconds: twice as long, a quarter of one at first, half a minute at most."""
+    return min(max(2 * pause_s, _PAUSE_S[0]), _PAUSE_S[1])
 
 
 def signing_key(secret: str) -> bytes:
