@@ -69,12 +69,16 @@ def head(kinds: Sequence[Kind], commands: Sequence[str], precision: str, origins
 
 
 def _commit() -> str:
-    """`commit 1a2b3c4`, and whether files of it are changed."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty=, changed", "--exclude=*"],
-        cwd=_ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return f"commit {described.stdout.strip()}" if described.returncode == 0 else ""
+    """`commit 1a2b3c4`, and whether files of it are changed; pages, which are being written, do not count."""
+    head = _git("rev-parse", "--short", "HEAD")
+    if head.returncode != 0:
+        return ""
+    is_changed = _git("diff", "--quiet", "HEAD", "--", ".", ":!docs").returncode != 0
+    return f"commit {head.stdout.strip()}{', changed' if is_changed else ''}"
+
+
+def _git(*words: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(["git", *words], cwd=_ROOT, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return subprocess.CompletedProcess(words, 1, "", "")

@@ -44,7 +44,7 @@ def test_a_page_says_what_its_figures_are() -> None:
     assert head.startswith("**Measured** and **emulated**: f32; ")
     assert f"; {datetime.datetime.now(datetime.UTC).date()}; " in head
     assert "cores" in head
-    assert (COMMIT in head) == bool(COMMIT)
+    assert f"commit {COMMIT}" in head if COMMIT else "commit" not in head
     assert "numpy " in head
     assert "```sh\n.venv/bin/python -c 'import json" in text
     assert "| | value |\n|---|---|\n| rate | 2.5 |\n| age ms, p50 | 7 |\n| age ms, p95 | 9 |" in text
