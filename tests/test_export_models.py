@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import resource
 import subprocess
@@ -200,3 +201,14 @@ def test_a_killed_writer_leaves_no_half_written_model(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in files} == files
     publish(dict.fromkeys(files, b"newer"))
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(files, b"newer")
+
+
+def test_what_another_writer_is_writing_stays(tmp_path: Path) -> None:
+    """Only what nobody holds any more is removed."""
+    path, others = tmp_path / "model.onnx", tmp_path / ".model.onnx.1.tmp"
+    with others.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        publish({path: b"mine"})
+        assert others.exists()
+    publish({path: b"mine too"})
+    assert list(tmp_path.iterdir()) == [path]

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -166,14 +167,14 @@ def test_a_test_in_the_browser(emulator: dict[str, Any], tmp_path: Path) -> None
         assert json.loads(fetched("/swarm", form))["success"]
         read_until(process, SPAWNED)
         while not (seen := json.loads(fetched("/fleet"))).get("frames", {}).get("good"):
-            pass
+            time.sleep(0.1)
         assert seen["fps"] == 20
         assert seen["planned_capacity_per_s"] == pytest.approx(373, abs=1)
         fetched("/stop", {})
         assert json.loads(fetched("/swarm", form | {"path": "jpeg", "tier_mix": "n"}))["success"]
         read_until(process, SPAWNED)
         while (seen := json.loads(fetched("/fleet"))).get("path") != "jpeg" or not seen["frames"]["good"]:
-            pass
+            time.sleep(0.1)
         fetched("/stop", {})
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
