@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,15 +57,18 @@ def versions(packages: Sequence[str]) -> str:
     return ", ".join(found)
 
 
-def head(kinds: Sequence[Kind], commands: Sequence[str], precision: str, origins: Sequence[Origin]) -> str:
+def head(kinds: Sequence[Kind], commands: Sequence[str], precision: str, origins: Mapping[str, Origin]) -> str:
     """The Markdown that stands below a page's title: what the figures are, and the commands that print them.
 
-    Figures of several machines or days are told one after another.
+    `origins` are by what was run; several machines or days are told one after another, each with what ran there.
     """
     words = " and ".join(f"**{kind.capitalize() if place == 0 else kind}**" for place, kind in enumerate(kinds))
     lines = "\n".join(f".venv/bin/{command}" for command in commands)
-    told = " / ".join(dict.fromkeys(map(str, origins)))
-    return f"{words}: {precision}; {told}.\n\n```sh\n{lines}\n```\n"
+    labels: dict[str, list[str]] = {}
+    for label, origin in origins.items():
+        labels.setdefault(str(origin), []).append(label)
+    told = [f"{', '.join(names)}: {origin}" if len(labels) > 1 else origin for origin, names in labels.items()]
+    return f"{words}: {precision}; {' / '.join(told)}.\n\n```sh\n{lines}\n```\n"
 
 
 def _commit() -> str:

@@ -61,7 +61,8 @@ def test_a_table_is_of_the_commands_that_it_names() -> None:
     )
     assert "## Rates\n\n| | value |\n|---|---|\n| rate | 2.5 |\n\n## All\n\n| cpu |\n|---|\n| 3 |" in text
     assert "2026-01-02; " in text
-    assert f" / {machine()}; {datetime.datetime.now(datetime.UTC).date()}; " in text
+    assert f" / two: {machine()}; {datetime.datetime.now(datetime.UTC).date()}; " in text
+    assert f"; one: {machine()}; 2026-01-02; " in text
     with pytest.raises(FleetError, match="some: cores: expected rows, got NoneType"):
         page(a_step(tables=(Table(rows="cores"),)), {"one": kept[0]})
 

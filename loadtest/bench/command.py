@@ -80,6 +80,8 @@ def _step(step: Step, options: argparse.Namespace, told: dict[str, Any]) -> None
     """Its commands, each kept as soon as it is done, then its page."""
     answers: dict[str, dict[str, Any]] = {}
     ran = False
+    if options.pages and not step.has_page:
+        return
     for label, arguments in step.commands.items():
         path = kept_path(options.kept, step, arguments)
         key = code_key(arguments)
@@ -130,7 +132,8 @@ def page(step: Step, answers: Mapping[str, Mapping[str, Any]]) -> str:
     Raises FleetError where there are no rows.
     """
     commands = [_shown(arguments) for arguments in step.commands.values()]
-    top = head(step.kinds, commands, step.precision, [Origin(**found["origin"]) for found in answers.values()])
+    origins = {label: Origin(**found["origin"]) for label, found in answers.items()}
+    top = head(step.kinds, commands, step.precision, origins)
     text = _TEXTS / f"{step.name}.md"
     words = text.read_text(encoding="utf-8") if text.is_file() else ""
     told = {label: found["told"] for label, found in answers.items()}

@@ -64,9 +64,11 @@ def _words(place: str) -> str:
 
 
 def _cell(value: Any) -> str:
-    """A number is shown as it was printed; of several the least and the most."""
+    """A number is shown as it was printed; of several the least and the most; an object is one without values."""
     if value is None:
         return ""
+    if isinstance(value, Mapping):
+        return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -154,7 +154,7 @@ def _page(options: argparse.Namespace, told: Mapping[str, Any]) -> str:
     precision = f"ours {ultralytics['speeds']['ours']['precision']}, Ultralytics f32 (OpenVINO: its default)"
     packages = ("ultralytics", "torch", "onnxruntime", "openvino", "tritonclient", "opencv-python", "numpy")
     return text.format(
-        head=head(("measured", "emulated"), [command], precision, [here(packages)]),
+        head=head(("measured", "emulated"), [command], precision, {"": here(packages)}),
         fps=f"{options.fps:g}",
         age=f"{options.age:g}",
         naive_cameras=beside["cameras"]["naive"],
