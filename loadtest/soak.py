@@ -38,12 +38,17 @@ _MOST_MORE_FILES = 10  # between the middle and the end; a camera that comes and
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A process tree at one moment."""
+    """A process tree at one moment. Resident memory of its own, and shared memory that it has touched so far.
+
+    The latter is at most the fleet's region and what Triton's Python backends share, and counts in each process: pages
+    are touched when more requests are in flight than ever before, which may be late in a run.
+    """
 
     at_s: float
     memory_mb: float
     files: int
     threads: int
+    shared_mb: float = 0.0
 
 
 def soak(options: argparse.Namespace) -> dict[str, Any]:
@@ -85,7 +90,7 @@ def _watch(looks: dict[str, tuple[int, list[Look]]], seconds: float, fleet: Watc
     began_s, every_s = time.monotonic(), max(1.0, seconds / _LOOKS)
     while (at_s := time.monotonic() - began_s) < seconds:
         for pid, seen in looks.values():
-            seen.append(_look(pid, at_s))
+            seen.append(look_at_tree(pid, at_s))
         newest = ", ".join(
             f"{name} {seen[-1].memory_mb:.0f} MB {seen[-1].files} files" for name, (_, seen) in looks.items()
         )
@@ -93,14 +98,26 @@ def _watch(looks: dict[str, tuple[int, list[Look]]], seconds: float, fleet: Watc
         fleet.wait_for(lambda: time.monotonic() - began_s >= at_s + every_s)
 
 
-def _look(pid: int, at_s: float) -> Look:
+def look_at_tree(pid: int, at_s: float) -> Look:
+    """A process and all below it, now. Raises psutil.NoSuchProcess."""
     tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    resident = [_resident_mb(process.pid) for process in tree]
     return Look(
         at_s,
-        sum(process.memory_info().rss for process in tree) / 1e6,
+        sum(own_mb for own_mb, _ in resident),
         sum(process.num_fds() for process in tree),
         sum(process.num_threads() for process in tree),
+        sum(shared_mb for _, shared_mb in resident),
     )
+
+
+def _resident_mb(pid: int) -> tuple[float, float]:
+    """Its own and its shared resident memory, as proc(5) tells them."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    kb = {
+        name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines) if name[:3] == "Rss"
+    }
+    return (kb["RssAnon"] + kb["RssFile"]) * 1024 / 1e6, kb["RssShmem"] * 1024 / 1e6
 
 
 def growth_mb_per_min(looks: Sequence[Look]) -> float:
@@ -125,6 +142,7 @@ def judged(looks: dict[str, list[Look]], summary: dict[str, Any]) -> dict[str, A
         middle, last = seen[len(seen) // 2], seen[-1]
         report[name] = {
             "memory_mb": [round(look.memory_mb, 1) for look in (seen[0], middle, last)],
+            "shared_mb": [round(look.shared_mb, 1) for look in (seen[0], middle, last)],
             "growth_mb_per_min": growth,
             "slope_mb_per_min": slope_per_min([(look.at_s, look.memory_mb) for look in seen]),
             "files": [look.files for look in (seen[0], middle, last)],

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +17,7 @@ from loadtest import __main__ as loadtest
 from loadtest.faults import FAULTS
 from loadtest.fuzz import Fuzzer
 from loadtest.hostile import Hostile, requests
-from loadtest.soak import Look, judged
+from loadtest.soak import Look, judged, look_at_tree
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -84,3 +87,31 @@ def test_what_grows_in_a_soak_is_an_error() -> None:
     assert errors() == errors(mb_per_min=0.9) == 0
     assert errors(mb_per_min=1.1) == errors(files=0.1) == errors(state="failed") == 1
     assert errors(mb_per_min=2, state="stalled") == 2
+
+
+def test_shared_memory_counts_apart() -> None:
+    """Pages of a region of shared memory that are touched are none of the process's own."""
+    code = (
+        "import mmap, os, sys\n"
+        "shared, own = mmap.mmap(-1, 40_000_000), bytearray()\n"
+        "print('ready', flush=True)\n"
+        "for word in sys.stdin:\n"
+        "    if 'own' in word: own = bytearray(os.urandom(1)) * 60_000_000\n"
+        "    else: shared[:] = bytes(1) * 40_000_000\n"
+        "    print('done', flush=True)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=PIPE, stdout=PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        looks = []
+        for word in ("", "own\n", "shared\n"):
+            process.stdin.write(word)
+            process.stdin.flush()
+            process.stdout.readline()
+            looks.append(look_at_tree(process.pid, 0.0))
+        process.stdin.close()
+    before, own, shared = looks
+    assert own.memory_mb - before.memory_mb == pytest.approx(60, abs=3)
+    assert own.shared_mb == before.shared_mb
+    assert shared.shared_mb - own.shared_mb == pytest.approx(40, abs=1)
+    assert shared.memory_mb == pytest.approx(own.memory_mb, abs=5)
