@@ -35,6 +35,7 @@ SILENCE_S = LEASE_S + 0.5
 LOOK_S = 1.0  # between two looks at the nodes of the cluster
 _START_S = 60.0  # beside the time that Triton may take
 _LEAVE_S = 20.0
+_TOGETHER_S = 15.0  # for how long the first nodes wait for each other before cameras are given out
 _SCRAPE_S = 2.0
 _PAUSE_S, _LONGEST_PAUSE_S = 2.0, 60.0  # until a fleet that has ended is started anew
 _OVER = ("ended", "failed")
@@ -71,6 +72,8 @@ class Driver:
         self._names: dict[str, str] = {}
         self._alive: set[str] = set()
         self._moves = 0
+        self._room = 0.0
+        self._begun = False
         self._without_card = 0
         self._woken, self._stopped = asyncio.Event(), asyncio.Event()
         self._started_s = time.monotonic()
@@ -163,7 +166,7 @@ class Driver:
             await asyncio.sleep(LOOK_S)
 
     async def _first(self, wait_s: float) -> None:
-        """Until a fleet runs, or none can."""
+        """Until a fleet runs, and a little longer for those that start beside it, lest every camera moves at once."""
         deadline_s = time.monotonic() + wait_s
         while not (self._assignment.nodes or self._stopped.is_set()):
             problems = [member.problem for member in self._members.values()]
@@ -175,6 +178,13 @@ class Driver:
                     f"""expected one that was started with ray start --resources='{{"{CARD}": 1}}'"""
                 )
             await asyncio.sleep(BEAT_S / 5)
+        deadline_s = time.monotonic() + _TOGETHER_S
+        while time.monotonic() < deadline_s and not self._stopped.is_set():
+            if all(member.fleets or member.problem for member in self._members.values()):
+                break
+            await asyncio.sleep(BEAT_S / 5)
+        self._begun, self._started_s = True, time.monotonic()
+        self._settle()
 
     async def _tend(self, member: _Member) -> None:
         """A fleet on a node for as long as the node is there, started anew after pauses."""
@@ -231,8 +241,7 @@ class Driver:
         member.refused = {}
         member.view.closed()
         self._assignment.lost(member.view.name)
-        if not self._stopped.is_set():
-            self._settle()
+        self._settle()
 
     async def _beats(self, member: _Member) -> None:
         """Until the run is to end. Raises NodeLost, and what has ended the fleet."""
@@ -267,11 +276,18 @@ class Driver:
 
     def _settle(self) -> None:
         """Give every camera its node, and say what has moved."""
+        if not self._begun or self._stopped.is_set():
+            return
         for move in self._assignment.settle(tuple(self._specs)):
             if move.before is not None:
                 self._moves += 1
                 told = about("camera_moved", camera=move.camera, node=move.now, before=move.before)
                 log.info("camera %s moves from node %s to %s", move.camera, move.before, move.now, extra=told)
+        room = sum(self._assignment.capacity_of(node) for node in self._assignment.nodes)
+        if len(self._specs) > room > 0 and room != self._room:
+            text = "%d cameras are more than the %g that the nodes take by the plan: all get fewer inferences"
+            log.warning(text, len(self._specs), room, extra=about("nodes_full", cameras=len(self._specs), room=room))
+        self._room = room
         self._wake()
 
     def _wake(self) -> None:
