@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import json
-import os
 import pickle
-import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 from conftest import ROOT, moving_square, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
-from test_fleet import N_ONLY, one_clear_line
+from test_fleet import one_clear_line
 
 from clients.capacity.demand import Host, parse_source
 from clients.capacity.fitting import most_cameras
@@ -38,17 +33,14 @@ from clients.config import Settings, load_settings, parse_settings
 from clients.data_sheet import sheet
 from clients.errors import FleetError
 from clients.statistics import Histogram
-from clients.types import Tier
-from deploy.ports import free_port
 from deploy.server import TritonServer
-from loadtest.emulator.repository import Emulation, assemble_emulated, models_of
+from loadtest.cluster import ClusterRun, ray_cluster, slow_card
 from loadtest.fifty import PROFILES
 from loadtest.profile import read_profile
 
 CAMERAS = [f"cam{number}" for number in range(6)]
 NODES = st.dictionaries(st.sampled_from("abcdefgh"), st.floats(0.5, 100), min_size=1, max_size=6)
 NAMES = st.lists(st.integers(0, 999).map(lambda number: f"cam{number}"), unique=True, max_size=60)
-LONG_S = 90.0  # nothing here takes so long; a test that waits for what never comes ends
 
 
 # --- who runs which camera -------------------------------------------------------------------------------------
@@ -280,164 +272,67 @@ def test_what_cannot_begin_is_one_line(address: str | None, gpu: str, complaint:
 
 # --- a real cluster --------------------------------------------------------------------------------------------
 
-SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A real Ray cluster on this machine: its head, which has no card."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={**SMALL, "node_name": "head", "include_dashboard": False})
-    try:
+    """A real Ray cluster on this machine, whose head has no card."""
+    with ray_cluster() as cluster:
         yield cluster
-    finally:
-        cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
 def card(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """A real Triton on an emulated T4 that is eight times slower; all nodes of these tests share it."""
-    folder = tmp_path_factory.mktemp("card")
-    assemble_emulated(folder, read_profile(PROFILES / "t4.json"), [Tier.N], Emulation(time_scale=8))
-    with TritonServer(models_of(folder), log=folder / "triton.log") as server:
+    """A real Triton on an emulated T4 that all nodes share."""
+    with slow_card(tmp_path_factory.mktemp("card"), read_profile(PROFILES / "t4.json")) as server:
         yield server
 
 
-class Run:
-    """`python -m clients cluster` beside the test."""
-
-    def __init__(self, cluster: Any, card: TritonServer, folder: Path, *arguments: str) -> None:
-        clip = write_clip(folder / "clip.mp4", moving_square(50))
-        self.folder, self.port, self._cluster, self._card, self._clip = (
-            folder,
-            free_port("127.0.0.1"),
-            cluster,
-            card,
-            clip,
-        )
-        self.config, self.nodes = folder / "config.yaml", dict[str, Any]()
-        self.write(CAMERAS)
-        command = [sys.executable, "-m", "clients", "cluster", "--config", str(self.config)]
-        command += ["--address", cluster.address, *arguments]
-        self._errors = folder / "stderr"
-        with self._errors.open("w") as errors:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True)
-
-    def write(self, cameras: list[str]) -> None:
-        """The configuration with these cameras, whole or not at all."""
-        told = [{"id": name, "source": str(self._clip), "loop": True, "max_age_ms": 4000} for name in cameras]
-        content = {
-            "model": N_ONLY,
-            "system": {"target_fps": 3},
-            "optimization": {"enable_memory_optimization": False, "governor": "off"},
-            "monitoring": {"metrics_port": self.port, "log_format": "json"},
-            "triton": {"url": self._card.grpc_url, "timeout_ms": 16000},
-            "sinks": {"jsonl": str(self.folder / "d.jsonl")},
-            "cameras": told,
-        }
-        fresh = self.config.with_suffix(".new")
-        fresh.write_text(yaml.safe_dump(content))
-        fresh.replace(self.config)
-
-    def add_node(self, name: str) -> None:
-        """A machine with a card joins."""
-        self.nodes[name] = self._cluster.add_node(**SMALL, node_name=name, resources={"card": 1})
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        """What was logged under this name so far."""
-        lines = self._errors.read_text().splitlines()
-        return [told for told in map(json.loads, lines) if told["event"] == name]
-
-    def results(self) -> dict[str, dict[str, list[str]]]:
-        """The times of each camera's results, by the file of a node's fleet."""
-        found: dict[str, dict[str, list[str]]] = {}
-        for path in self.folder.glob("d.*.jsonl"):
-            for line in path.read_text().split("\n")[:-1]:
-                told = json.loads(line)
-                found.setdefault(told["camera"], {}).setdefault(path.stem[2:], []).append(told["time"])
-        return found
-
-    def homes(self) -> dict[str, str]:
-        """Where each camera's newest result comes from."""
-        return {name: max(files, key=lambda file: files[file][-1]) for name, files in self.results().items()}
-
-    def until(self, holds: Callable[[], bool]) -> None:
-        """Until it holds."""
-        deadline_s = time.monotonic() + LONG_S
-        while not holds():
-            assert self.process.poll() is None, self._errors.read_text()
-            assert time.monotonic() < deadline_s, f"{self.homes()}\n{self._errors.read_text()}"
-            time.sleep(0.1)
-
-    def until_more(self, *cameras: str, file: str | None = None) -> None:
-        """Until each of these has new results, where a file is named in that."""
-
-        def seen() -> list[int]:
-            found = self.results()
-            of = [found.get(name, {}) for name in cameras]
-            return [len(files.get(file, [])) if file else sum(map(len, files.values())) for files in of]
-
-        before = seen()
-        self.until(lambda: all(now > then for now, then in zip(seen(), before, strict=True)))
-
-    def metrics(self) -> dict[str, Any]:
-        """A scrape, by the metric's name."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
-            return {one.name: one for one in text_string_to_metric_families(answer.read().decode())}
-
-    def assert_nothing_ran_twice(self) -> None:
-        """No fleet's results of a camera begin before those of the one that had it earlier have ended."""
-        for name, files in self.results().items():
-            spans = sorted((times[0], times[-1]) for times in files.values())
-            assert all(earlier[1] <= later[0] for earlier, later in itertools.pairwise(spans)), (name, spans)
-
-    def end(self) -> dict[str, Any]:
-        """SIGTERM; it ends well, and the last line is the summary."""
-        self.process.terminate()
-        output, _ = self.process.communicate(timeout=60)
-        assert self.process.returncode == 0, self._errors.read_text()
-        return dict(json.loads(output.splitlines()[-1]))
-
-
 @pytest.fixture
-def run(cluster: Any, card: TritonServer, tmp_path: Path) -> Iterator[Run]:
-    """The command on two nodes with a card, `a` and `b`; whatever has joined is removed again."""
-    run = Run(cluster, card, tmp_path)
-    try:
-        for name in "ab":
-            run.add_node(name)
-        yield run
-    finally:
-        run.process.kill()
-        run.process.wait()
-        for node in list(cluster.worker_nodes):
-            cluster.remove_node(node)
+def run(cluster: Any, card: TritonServer, tmp_path: Path) -> Iterator[ClusterRun]:
+    """The command, not started yet, and no node with a card; whatever joins is removed again."""
+    clip = write_clip(tmp_path / "clip.mp4", moving_square(50))
+    run = ClusterRun(cluster, card, tmp_path, [clip], 3.0)
+    yield run
+    run.close()
 
 
-def process_of(node: Any) -> psutil.Process:
-    """The process of the node's fleet."""
-    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-    (fleet,) = [child for child in raylet.children() if "FleetOnNode" in " ".join(child.cmdline())]
-    return fleet
+def scraped(port: int) -> dict[str, Metric]:
+    """What a scrape gives, by name."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        return {one.name: one for one in text_string_to_metric_families(answer.read().decode())}
 
 
-def test_no_card_is_one_line(cluster: Any, card: TritonServer, tmp_path: Path) -> None:
+def assert_nothing_ran_twice(run: ClusterRun) -> None:
+    """No fleet's results of a camera begin before those of the one that had it earlier have ended."""
+    for name, fleets in run.results().items():
+        spans = sorted((times[0], times[-1]) for times in fleets.values())
+        assert all(earlier[1] <= later[0] for earlier, later in itertools.pairwise(spans)), (name, spans)
+
+
+def held(run: ClusterRun) -> Counter[str]:
+    """How many cameras have their newest result from each fleet."""
+    homes = run.homes()
+    return Counter(homes[name] for name in CAMERAS if name in homes)
+
+
+def test_no_card_is_one_line(run: ClusterRun) -> None:
     """After a bounded time it says what was expected; nothing is printed that is not JSON."""
-    run = Run(cluster, card, tmp_path, "--wait", "1")
-    output, _ = run.process.communicate(timeout=60)
+    run.start(CAMERAS, "--wait", "1")
+    assert run.process is not None
+    output, _ = run.process.communicate(timeout=90)
     assert (run.process.returncode, output) == (1, "")
     (told,) = run.events("message")[-1:]
     assert told["message"].startswith("no node with a card is there after 1 s, and 1 without: expected one that was")
     assert """--resources='{"card": 1}'""" in told["message"]
 
 
-def test_a_node_joins_and_one_dies_under_load(cluster: Any, run: Run) -> None:
+def test_a_node_joins_and_one_dies_under_load(run: ClusterRun) -> None:
     """All cameras run once; who joins takes its share from each; a dead node's cameras run elsewhere, others go on."""
-    run.until(lambda: set(run.homes()) == set(CAMERAS))
+    run.start(CAMERAS)
+    run.add_node("a")
+    run.add_node("b")
+    run.until(lambda: held(run) == {"a": 3, "b": 3})
     first = run.homes()
-    assert Counter(first.values()) == {"a": 3, "b": 3}
     assert run.events("camera_moved") == [], "they began where they belong"
     run.write([*CAMERAS, "added"])
     run.until(lambda: "added" in run.homes())
@@ -445,54 +340,51 @@ def test_a_node_joins_and_one_dies_under_load(cluster: Any, run: Run) -> None:
     run.until(lambda: any("removed added" in told["message"] for told in run.events("configuration_applied")))
 
     run.add_node("c")
-    run.until(
-        lambda: Counter(home for name, home in run.homes().items() if name != "added") == {"a": 2, "b": 2, "c": 2}
-    )
-    second = {name: home for name, home in run.homes().items() if name != "added"}
+    run.until(lambda: held(run) == {"a": 2, "b": 2, "c": 2})
+    second = run.homes()
     assert all(second[name] in (first[name], "c") for name in CAMERAS), "only the new one took"
-    scrape = run.metrics()
-    inferred = {(one.labels["camera"], one.labels["node"]) for one in scrape["y12_inferences"].samples if one.value}
-    assert inferred >= set(second.items())
-    assert {one.labels["node"]: one.value for one in scrape["y12_node_up"].samples} == {"a": 1, "b": 1, "c": 1}
+    metrics = scraped(run.port)
+    inferred = {(one.labels["camera"], one.labels["node"]) for one in metrics["y12_inferences"].samples if one.value}
+    assert inferred >= {(name, second[name]) for name in CAMERAS}
+    assert {one.labels["node"]: one.value for one in metrics["y12_node_up"].samples} == {"a": 1, "b": 1, "c": 1}
 
-    cluster.remove_node(run.nodes["b"], allow_graceful=False)
-    orphans = [name for name, home in second.items() if home == "b"]
-    others = [name for name in CAMERAS if name not in orphans]
-    run.until(lambda: "b" not in {run.homes()[name] for name in CAMERAS})
-    run.until_more(*CAMERAS)
+    run.remove_node("b")
+    run.until(lambda: held(run) == {"a": 3, "c": 3})
     third = run.homes()
-    assert all(third[name] == second[name] for name in others)
-    assert Counter(third[name] for name in CAMERAS) == {"a": 3, "c": 3}
-    run.assert_nothing_ran_twice()
+    assert all(third[name] == second[name] for name in CAMERAS if second[name] != "b")
+    assert_nothing_ran_twice(run)
 
     summary = run.end()
     assert (summary["nodes"], summary["nodes_lost"], summary["errors"]) == (2, 1, 0)
     assert {name: told["node"] for name, told in summary["per_camera"].items()} == {
         name: third[name] for name in CAMERAS
     }
-    assert all(summary["per_camera"][name]["states"] == {"connecting": 1, "live": 1} for name in CAMERAS)
+    assert all(told["states"] == {"connecting": 1, "live": 1} for told in summary["per_camera"].values())
     assert summary["cameras_not_running"] == {}
-    assert summary["inferences"] == sum(told["inferences"] for told in summary["per_node"].values())
     assert set(summary["per_node"]) == {"a", "b", "c"}
+    assert summary["inferences"] == sum(told["inferences"] for told in summary["per_node"].values())
 
 
-def test_a_fleet_that_dies_or_hangs_is_replaced(cluster: Any, run: Run) -> None:
+def test_a_fleet_that_dies_or_hangs_is_replaced(run: ClusterRun) -> None:
     """Its process killed, or stopped: the cameras run on the other node, the node gets a new fleet and its share back;
     a process that wakes up again ends itself, and none of its cameras has run twice."""
-    run.until(lambda: Counter(run.homes().values()) == {"a": 3, "b": 3})
-    its = [name for name, home in run.homes().items() if home == "a"]
-    process_of(run.nodes["a"]).kill()
-    run.until(lambda: set(run.homes().values()) == {"b"})
-    run.until(lambda: Counter(run.homes().values()) == {"a.2": 3, "b": 3})
+    run.add_node("a")
+    run.add_node("b")
+    run.start(CAMERAS)
+    run.until(lambda: held(run) == {"a": 3, "b": 3})
+    its = {name for name, home in run.homes().items() if home == "a"}
+    run.process_of("a").kill()
+    run.until(lambda: held(run) == {"b": 6})
     assert [told["node"] for told in run.events("node_lost")] == ["a"]
-    assert {told["camera"] for told in run.events("camera_moved") if told["before"] == "a"} == set(its)
+    assert {told["camera"] for told in run.events("camera_moved")} == its
+    run.until(lambda: held(run) == {"a.2": 3, "b": 3})
 
-    frozen = process_of(run.nodes["b"])
-    frozen.send_signal(signal.SIGSTOP)
-    run.until(lambda: set(run.homes().values()) == {"a.2"})
-    frozen.send_signal(signal.SIGCONT)
-    frozen.wait(LONG_S)
-    run.until(lambda: Counter(run.homes().values()) == {"a.2": 3, "b.2": 3})
-    run.assert_nothing_ran_twice()
+    stopped = run.process_of("b")
+    stopped.suspend()
+    run.until(lambda: held(run) == {"a.2": 6})
+    stopped.resume()
+    run.until(lambda: not stopped.is_running())
+    run.until(lambda: held(run) == {"a.2": 3, "b.2": 3})
+    assert_nothing_ran_twice(run)
     summary = run.end()
     assert (summary["nodes"], summary["nodes_lost"], summary["cameras"]) == (2, 2, 6)
