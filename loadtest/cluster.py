@@ -1,4 +1,4 @@
-"""What the death of a part of a Ray cluster costs its cameras: real nodes on this machine, a Triton on an emulated card.
+"""What the death of a part of a Ray cluster costs its cameras: real nodes on this machine, and a card that is emulated.
 
 Under load a fleet's process is killed, another one is stopped, then a whole node is removed. Told is the silence of the
 cameras that ran there, from their last answer there to the first one elsewhere, and what the other cameras noticed. A
