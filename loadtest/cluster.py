@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 import yaml
 
+from clients.cluster.command import FOR_RAY
 from clients.errors import FleetError
 from clients.types import Tier
 from deploy.claim import scratch
@@ -47,7 +48,7 @@ Times = dict[str, dict[str, list[float]]]
 @contextmanager
 def ray_cluster() -> Iterator[Any]:
     """A Ray cluster on this machine: its head, which has no card. Raises FleetError without Ray."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= FOR_RAY
     try:
         from ray.cluster_utils import Cluster
     except ImportError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import pickle
 import subprocess
 import sys
@@ -313,6 +315,39 @@ def held(run: ClusterRun) -> Counter[str]:
     """How many cameras have their newest result from each fleet."""
     homes = run.homes()
     return Counter(homes[name] for name in CAMERAS if name in homes)
+
+
+ON_NODE = """
+import asyncio, json, sys
+from pathlib import Path
+from clients.cluster.host import FleetOnNode
+from clients.config import load_settings
+
+async def main():
+    settings, fleet, told = load_settings(Path(sys.argv[1])), FleetOnNode(), []
+    cameras = settings.streams()
+    await fleet.start(sys.argv[2], settings.of_node("a"))
+    told.append((await fleet.beat(1, cameras)).running)
+    while len((beat := await fleet.beat(3, cameras[:1])).running) > 1:
+        await asyncio.sleep(0.1)
+    told += [beat.running, (await fleet.beat(2, cameras)).running, (await fleet.beat(4, cameras)).running]
+    print(json.dumps(told), flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def test_a_fleet_obeys_the_newest_beat_and_ends_alone(run: ClusterRun) -> None:
+    """A beat that comes late changes nothing. When none comes any more the process ends, whoever may be told of it."""
+    run.write(CAMERAS[:2])
+    command = [sys.executable, "-c", ON_NODE, str(run.config), str(run.folder)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    assert process.returncode == 75, process.stderr
+    assert "no word from the driver for 4.5 s" in process.stderr
+    assert json.loads(process.stdout) == [CAMERAS[:2], CAMERAS[:1], CAMERAS[:1], CAMERAS[:2]]
+    assert (run.folder / "results.a.jsonl").exists()
 
 
 def test_no_card_is_one_line(run: ClusterRun) -> None:

@@ -27,6 +27,8 @@ from clients.reload import follow
 from clients.serving import ended
 from clients.signals import Signals, nothing
 
+# Before Ray starts anything: it tells nobody that it is used, and live cameras do not have the lowest priority.
+FOR_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 USUAL_SOURCE = "1920x1080@25/h264"  # what a camera is planned as: nobody has looked at it yet
 _UNPLANNED = 50  # cameras that a card counts for where the planner cannot say
 _OBJECT_STORE_BYTES = 80 * 2**20  # hardly anything travels through it; Ray takes no less
@@ -52,7 +54,7 @@ def run_cluster(
 
     Raises ConfigError, and FleetError: no cluster, no card, no fleet could be started, or the cluster's head is gone.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= FOR_RAY
     try:
         import ray
     except ImportError as error:

@@ -213,8 +213,7 @@ class Driver:
         settings = self._settings.of_node(name if number == 1 else f"{name}.{number}")  # a fleet empties its files
         fleet = start_process(member.node)
         try:
-            patience_s = settings.triton.ready_timeout_s + _START_S
-            await answer(fleet.start.remote(str(self._folder), settings), patience_s)
+            await self._started(fleet, settings)
             member.fleet, member.fleets, member.beats = fleet, number, 0
             self._joined(member)
             try:
@@ -226,6 +225,13 @@ class Driver:
         finally:
             kill_process(fleet)
             member.fleet = None
+
+    async def _started(self, fleet: Any, settings: Settings) -> None:
+        patience_s = settings.triton.ready_timeout_s + _START_S
+        try:
+            await answer(fleet.start.remote(str(self._folder), settings), patience_s)
+        except NodeSilent as error:
+            raise NodeLost(f"no fleet for {patience_s:g} s ({error}); is its card taken by another run?") from error
 
     def _joined(self, member: _Member) -> None:
         name, capacity = member.view.name, self._capacity_of(member.node)

@@ -98,6 +98,9 @@ class FleetOnNode:
             ) from error
         write_logs(settings.monitoring.log_format)
         logging.getLogger().addHandler(self._lines)
+        niceness = os.getpriority(os.PRIO_PROCESS, 0)
+        if niceness > 0:
+            log.warning("of low priority (nice %d): set RAY_worker_niceness=0 where ray start is called", niceness)
         is_open = asyncio.Event()
         self._task = asyncio.create_task(self._run(settings, is_open), name="fleet")
         opened = asyncio.create_task(is_open.wait())
