@@ -366,6 +366,7 @@ def test_no_card_is_one_line(run: ClusterRun) -> None:
     assert """--resources='{"card": 1}'""" in told["message"]
 
 
+@pytest.mark.timeout(400)  # on a busy machine a worker of Ray takes half a minute to start
 def test_a_node_joins_and_one_dies_under_load(run: ClusterRun) -> None:
     """All cameras run once; who joins takes its share from each; a dead node's cameras run elsewhere, others go on."""
     run.start(CAMERAS)
@@ -405,6 +406,7 @@ def test_a_node_joins_and_one_dies_under_load(run: ClusterRun) -> None:
     assert summary["inferences"] == sum(told["inferences"] for told in summary["per_node"].values())
 
 
+@pytest.mark.timeout(400)  # on a busy machine a worker of Ray takes half a minute to start
 def test_a_fleet_that_dies_or_hangs_is_replaced(run: ClusterRun) -> None:
     """Its process killed, or stopped: the cameras run on the other node, the node gets a new fleet and its share back;
     a process that wakes up again ends itself, and none of its cameras has run twice."""
