@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from clients.arguments import add_config, seconds
 from clients.check import look_at
@@ -49,18 +50,38 @@ def _run(options: argparse.Namespace) -> int:
         settings, options.duration, file=options.config, watch=not options.no_watch, load=load, shard=shard
     )
     summary = asyncio.run(running)
-    line = json.dumps(summary.as_json())
-    if options.summary is not None:
-        try:
-            options.summary.parent.mkdir(parents=True, exist_ok=True)
-            options.summary.write_text(line + "\n", encoding="utf-8")
-        except OSError as error:
-            log.error("--summary %s cannot be written: %s", options.summary, error.strerror)
-    print(line, flush=True)
+    _tell(summary.as_json(), options.summary)
     if summary.inferences or (shard is not None and not summary.cameras):
         return OK
     log.error("nothing was inferred")
     return FAILED
+
+
+def _cluster(options: argparse.Namespace) -> int:
+    from clients.cluster.command import Asked, run_cluster
+
+    load = functools.partial(load_settings, overrides=options.overrides)
+    settings = load(options.config)
+    write_logs(settings.monitoring.log_format)
+    asked = Asked(options.address, options.gpu, options.duration, options.wait)
+    summary = run_cluster(settings, asked, options.config, load, watch=not options.no_watch)
+    _tell(summary, options.summary)
+    if summary["inferences"]:
+        return OK
+    log.error("nothing was inferred")
+    return FAILED
+
+
+def _tell(summary: dict[str, Any], file: Path | None) -> None:
+    """On the last line of stdout, and in a file where one is asked for."""
+    line = json.dumps(summary)
+    if file is not None:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(line + "\n", encoding="utf-8")
+        except OSError as error:
+            log.error("--summary %s cannot be written: %s", file, error.strerror)
+    print(line, flush=True)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -92,16 +113,25 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m clients", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run the cameras; the last line of stdout is the summary as JSON")
-    run.add_argument("--duration", type=seconds, metavar="S", help="stop after S seconds; without it, at the end")
-    run.add_argument("--summary", type=Path, metavar="FILE", help="write the summary to FILE too")
-    run.add_argument(
-        "--no-watch", action="store_true", help="apply the file's cameras on SIGHUP only, not when it changes"
-    )
     run.set_defaults(command=_run)
+    cluster = commands.add_parser("cluster", help="run the cameras on all nodes of a Ray cluster that have a card")
+    text = "of the cluster: auto, or host:port of its head; without it Ray is started here, with one card"
+    cluster.add_argument("--address", metavar="WHERE", help=text)
+    text = "data sheet of nodes whose card Ray does not know (default %(default)s)"
+    cluster.add_argument("--gpu", default="t4", metavar="NAME", help=text)
+    text = "how long to wait for the first node with a card (default %(default)s)"
+    cluster.add_argument("--wait", type=seconds, default=30.0, metavar="S", help=text)
+    cluster.set_defaults(command=_cluster)
+    for command in (run, cluster):
+        command.add_argument("--duration", type=seconds, metavar="S", help="stop after S seconds; else at the end")
+        command.add_argument("--summary", type=Path, metavar="FILE", help="write the summary to FILE too")
+        text = "apply the file's cameras on SIGHUP only, not when it changes"
+        command.add_argument("--no-watch", action="store_true", help=text)
     check = commands.add_parser("check", help="check a configuration and whether its cameras can be reached")
     check.set_defaults(command=_check)
-    for command in (run, check):
+    for command in (run, cluster, check):
         add_config(command)
+    for command in (run, check):
         command.add_argument(
             "--shard", metavar="I/N", help="only the cameras of the fleet I, from 0, of N with one file"
         )

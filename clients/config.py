@@ -303,6 +303,27 @@ class Settings(_Section):
             return self
         return self.model_copy(update={"cameras": tuple(camera for camera in self.cameras if shard.owns(camera.id))})
 
+    def of_node(self, name: str) -> Settings:
+        """The same for the fleet of one node of a cluster: no cameras yet, its own files, no ports.
+
+        Files get the node's name before their ending, folders a folder of that name.
+        """
+        sinks, triton = self.sinks, self.triton
+        own: dict[str, object] = {
+            key: _of_node(getattr(sinks, key), name)
+            for key in ("jsonl", "events", "videos", "mosaic_video", "mosaic_image")
+        }
+        own["webhook"] = sinks.webhook.model_copy(update={"dead_letters": _of_node(sinks.webhook.dead_letters, name)})
+        own["clips"] = sinks.clips.model_copy(update={"folder": _of_node(sinks.clips.folder, name)})
+        parts = {
+            "cameras": (),
+            "sinks": sinks.model_copy(update=own),
+            "triton": triton.model_copy(update={"log": _of_node(triton.log or Path("out/triton.log"), name)}),
+            "monitoring": self.monitoring.model_copy(update={"metrics_port": None}),
+            "web": Web(),
+        }
+        return self.model_copy(update=parts)
+
     def streams(self, *, may_be_empty: bool = False) -> tuple[StreamSpec, ...]:
         """The cameras with the defaults filled in.
 
@@ -441,6 +462,12 @@ def _host_and_port(value: str) -> str:
     if not (host and colon and port.isdigit() and 0 < int(port) < 65536 and "/" not in host):
         raise ValueError(f"must be host:port, such as 127.0.0.1:8001, got {value!r}")
     return value
+
+
+def _of_node(path: Path | None, name: str) -> Path | None:
+    if path is None:
+        return None
+    return path.with_name(f"{path.stem}.{name}{path.suffix}") if path.suffix else path / name
 
 
 def _with_suffix(value: Path | None, suffixes: tuple[str, ...]) -> Path | None:

@@ -9,6 +9,8 @@ FleetError
 │   └── UnknownStream       there is none of this id
 ├── NotSaved                a change of the cameras is in effect, but a restart will not know of it
 ├── FleetStopped            the fleet runs no more, or not yet
+├── NodeLost                the fleet on a node of a cluster is gone
+│   └── NodeSilent          or it does not answer
 ├── SourceError             a camera cannot be opened, read or decoded
 │   └── SourceUnusable      and trying again cannot help
 ├── InferenceError          one request failed; the run goes on
@@ -56,6 +58,14 @@ class NotSaved(FleetError):
 
 class FleetStopped(FleetError):
     """The fleet does not run any more, or not yet."""
+
+
+class NodeLost(FleetError):
+    """The fleet on a node of a cluster is gone."""
+
+
+class NodeSilent(NodeLost):
+    """The fleet on a node of a cluster does not answer."""
 
 
 class SourceError(FleetError):

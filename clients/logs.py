@@ -9,16 +9,22 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
 LogFormat = Literal["text", "json"]
-_ABOUT = "about"
+ABOUT = "about"  # the name of that in a log record
 
 
 def about(event: str, **fields: object) -> dict[str, dict[str, object]]:
     """For `extra=`: the name of what happened, and what it is about."""
-    return {_ABOUT: {"event": event, **fields}}
+    return {ABOUT: {"event": event, **fields}}
+
+
+def of_node(told: Mapping[str, object], node: str) -> dict[str, dict[str, object]]:
+    """For `extra=`: what `about` had said on another machine, and which that was."""
+    return {ABOUT: {**told, "node": node}}
 
 
 class JsonFormatter(logging.Formatter):
@@ -30,7 +36,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "event": "message",
-            **getattr(record, _ABOUT, {}),
+            **getattr(record, ABOUT, {}),
             "message": record.getMessage(),
         }
         if record.exc_info:

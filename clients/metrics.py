@@ -151,12 +151,20 @@ def served_metrics(
 
     `tiers` are the configured ones, served or not.
     """
+    collector = FleetCollector(pipeline, dropped, age_objective_ms=monitoring.age_objective_ms, tiers=tiers)
+    with served_collector(monitoring, collector):
+        yield
+
+
+@contextmanager
+def served_collector(monitoring: Monitoring, collector: Collector) -> Iterator[None]:
+    """The same of whatever is to be read. Raises ConfigError."""
     port, host = monitoring.metrics_port, monitoring.metrics_host
     if port is None:
         yield
         return
     registry = CollectorRegistry()
-    registry.register(FleetCollector(pipeline, dropped, age_objective_ms=monitoring.age_objective_ms, tiers=tiers))
+    registry.register(collector)
     ProcessCollector(registry=registry)  # its start, memory and open files: what restarts or leaks shows there
     try:
         server, thread = start_http_server(port, host, registry)

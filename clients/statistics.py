@@ -52,6 +52,10 @@ class Histogram:
         histogram.sum_ms = sum_ms
         return histogram
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process only what is not empty travels: a few hundred bytes in place of 12 KB."""
+        return Histogram.of_counts, (self.as_counts(), self.sum_ms)
+
     def cumulative(self, bounds_ms: Sequence[float]) -> list[int]:
         """How many values do not exceed each of the bounds, to 1 %."""
         sums = np.cumsum(self._bins)
@@ -156,12 +160,19 @@ class Totals:
         self.verdicts.update(camera.verdicts)
         self.ages.merge(camera.ages)
 
+    def merge(self, other: Totals) -> None:
+        """Count the cameras of other sums too."""
+        self.cameras += other.cameras
+        self.decoded += other.decoded
+        self.fallbacks += other.fallbacks
+        self.down += other.down
+        self.verdicts.update(other.verdicts)
+        self.ages.merge(other.ages)
+
     def with_cameras(self, cameras: Sequence[CameraReport]) -> Totals:
         """These and those, in a new object."""
         both = Totals()
-        both.cameras, both.decoded, both.fallbacks, both.down = self.cameras, self.decoded, self.fallbacks, self.down
-        both.verdicts.update(self.verdicts)
-        both.ages.merge(self.ages)
+        both.merge(self)
         for camera in cameras:
             both.add(camera)
         return both

@@ -13,6 +13,7 @@ from typing import Any
 from clients.arguments import seconds
 from clients.errors import FleetError
 from loadtest.bench.command import add_bench
+from loadtest.cluster import add_cluster
 from loadtest.emulator.command import add_emulator
 from loadtest.event_delay import add_events
 from loadtest.fidelity import add_fidelity
@@ -170,6 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     add_tuning(commands)
     add_plan(commands)
     add_pool(commands)
+    add_cluster(commands)
     add_profile(commands)
     add_opponents(commands)
     add_bench(commands)
