@@ -178,6 +178,21 @@ def _emulated() -> tuple[Step, ...]:
             ),
         ),
         Step(
+            "cluster",
+            "Fleets on a Ray cluster, and nodes that die",
+            ("emulated",),
+            _WAITS,
+            _one("loadtest cluster"),
+            _values(
+                " ".join(
+                    f"deaths.{death}.longest_silence_s deaths.{death}.others_longest_silence_s"
+                    for death in ("process_killed", "process_stopped", "node_removed")
+                )
+                + " taken_back.process_killed.longest_silence_s taken_back.process_stopped.longest_silence_s errors"
+            ),
+            needs=("ray",),
+        ),
+        Step(
             "reliability",
             "Faults, hostile requests, and a long time under load",
             ("emulated", "measured"),
