@@ -185,3 +185,31 @@ def test_every_page_is_there_and_listed() -> None:
                 assert f"\n.venv/bin/python {shlex.join(arguments)}\n" in text, (
                     f"{step.name}: measured by other commands"
                 )
+
+
+def _row(page: str, name: str) -> list[str]:
+    """The cells of a table's row in docs/benchmarks."""
+    lines = (ROOT / "docs" / "benchmarks" / page).read_text(encoding="utf-8").splitlines()
+    (line,) = (line for line in lines if line.startswith(f"| {name} |"))
+    return [cell.strip() for cell in line.split("|")[2:-1]]
+
+
+def test_the_readme_has_the_figures_of_the_pages() -> None:
+    """What is saved, what it costs, what breaks first: as the newest pages say, rounded; and there are no others."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = (ROOT / "docs" / "benchmarks" / "savings.md").read_text(encoding="utf-8").splitlines()
+    (columns,) = (line for line in lines if line.startswith("| technique |"))
+    saved = dict(
+        zip([one.strip() for one in columns.split("|")[2:-1]], _row("savings.md", "all together"), strict=True)
+    )
+    words = " ".join(readme.split())
+    told = {
+        r"([\d.]+) % of the engine time saved": float(saved["saved %"]),
+        r"([\d.]+) % of the streaming AP": float(saved["kept %"]),
+        r"([\d.]+) ms added latency": float(saved["added p95"]),
+        r"([\d.]+) % of a T4's": 100 * float(_row("planner.md", "limits, nvdec, share")[0]),
+    }
+    for pattern, figure in told.items():
+        (said,) = re.findall(pattern, words)
+        assert float(said) == pytest.approx(figure, abs=0.51 if "." not in said else 0.051), pattern
+    assert len(re.findall(r"\d ?%|\d ms\b|\d (?:frames|inferences)/s", words)) == len(told)
