@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psutil
@@ -121,17 +122,19 @@ def _resident_mb(pid: int) -> tuple[float, float]:
 
 
 def growth_mb_per_min(looks: Sequence[Look]) -> float:
-    """How much higher memory rises in the last third of a run than in the middle one, per minute between them.
+    """How much higher memory is in the last third of a run than in the middle one, medians, per minute between them.
 
-    Decoders give tens of megabytes back and take them again, which tilts a straight line through a short run; a leak
-    lifts the peaks by as much as the line. The first third, in which all is loaded, does not count.
+    Decoders give tens of megabytes back and take them again, which tilts a straight line through a short run and makes
+    one peak higher than another; a leak lifts the median by as much as the line. The first third, in which all is
+    loaded, does not count.
     """
     third = max(1, len(looks) // 3)
     middle, last = looks[-2 * third : -third], looks[-third:]
     if not middle:
         return 0.0
     minutes = (last[-1].at_s - middle[-1].at_s) / 60
-    return round((max(look.memory_mb for look in last) - max(look.memory_mb for look in middle)) / minutes, 3)
+    grown_mb = median(look.memory_mb for look in last) - median(look.memory_mb for look in middle)
+    return round(grown_mb / minutes, 3)
 
 
 def judged(looks: dict[str, list[Look]], summary: dict[str, Any]) -> dict[str, Any]:
