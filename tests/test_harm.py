@@ -79,12 +79,15 @@ def test_what_grows_in_a_soak_is_an_error() -> None:
     cameras = {"cam000": {"state": "live"}, "flaps": {"state": "backing_off", "states": {"connecting": 9}}}
     told = {"seconds": 600, "cameras": 2, "inferences": 1, "inferences_per_s": 1, "result_age_ms": {}}
 
-    def errors(mb_per_min: float = 0.0, files: float = 0.0, state: str = "live") -> int:
-        looks = [Look(s, 200 + s / 60 * mb_per_min + s % 3, 50 + int(s * files) + s % 2, 9) for s in range(600)]
+    def errors(mb_per_min: float = 0.0, files: float = 0.0, state: str = "live", peak_mb: float = 0.0) -> int:
+        looks = [
+            Look(s, 200 + s / 60 * mb_per_min + s % 3 + peak_mb * (s == 500), 50 + int(s * files) + s % 2, 9)
+            for s in range(600)
+        ]
         summary = told | {"per_camera": cameras | {"cam000": {"state": state}}}
         return int(judged({"fleet": looks}, summary)["errors"])
 
-    assert errors() == errors(mb_per_min=0.9) == 0
+    assert errors() == errors(mb_per_min=0.9) == errors(peak_mb=30) == 0
     assert errors(mb_per_min=1.1) == errors(files=0.1) == errors(state="failed") == 1
     assert errors(mb_per_min=2, state="stalled") == 2
 
