@@ -249,5 +249,10 @@ def test_a_sweep_goes_on_and_writes_its_page(tmp_path: Path, capsys: pytest.Capt
         "locust -f loadtest/locustfile.py --headless -r 200 -t 40s --report= -u 50 --load 0.8 --time-scale 10" in text
     )
     assert "saturated" not in text.partition("```sh")[2]
+    slow = replace(by_name["80 %"], time_scale=100).arguments(40)
+    (kept / "80-percent.json").write_text(json.dumps(report | {"arguments": slow}))
+    assert loadtest.main(["sweep", "--only", "80 %", "--time-scale", "100", *places]) == 0
+    capsys.readouterr()
+    assert "-u 50 --load 0.8 --time-scale 100" in (tmp_path / "locust.md").read_text(encoding="utf-8")
     assert loadtest.main(["sweep", "--only", "half", *places]) == 1
     assert "there is no run 'half'; there are as planned, " in capsys.readouterr().err
