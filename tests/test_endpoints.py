@@ -77,6 +77,12 @@ def test_of_equals_the_one_that_rested_longest_is_taken() -> None:
         for index in taken[-2:]:
             balance.over(index, tier, answered=True)
     assert [taken.count(index) for index in range(3)] == [40, 40, 40]
+    tenths = Balance(2, {Tier.N: 0.1})
+    for index, other in ((0, 1), (0, 1), (0, 1), (1, 0), (1, 0)):
+        tenths.begin(index, [Tier.N])
+        assert tenths.take(Tier.N, but=[other]) == index
+    tenths.over(0, Tier.N, answered=True)
+    assert tenths.take(Tier.N) == 0, "0.1 + 0.1 + 0.1 - 0.1 is as little as 0.1 + 0.1"
 
 
 def test_a_request_goes_only_where_its_tier_is() -> None:

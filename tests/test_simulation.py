@@ -89,6 +89,16 @@ def test_a_perfect_detector_on_every_frame_is_perfect() -> None:
     assert told["ap"] == pytest.approx(100, abs=0.1)
 
 
+def test_the_warm_up_is_not_judged() -> None:
+    """At the first frame nobody has boxes; without the first second a perfect detector is perfect for users too."""
+    told = {"similarity": None, "demand_fps": 60.0, "cameras": 3, "overhead_ms": 1, "found": CITY[:1], "seconds": 4}
+    told |= {"canvases": dict.fromkeys(Tier, "704x416")}
+    cold, warm = answers(**told), answers(warm_up_s=1.0, **told)
+    assert warm["streaming_ap"] == pytest.approx(100, abs=0.1)
+    assert cold["streaming_ap"] < 98
+    assert warm["inferences_per_camera_s"] == cold["inferences_per_camera_s"]
+
+
 def test_what_is_late_costs_streaming_precision_only() -> None:
     """At four inferences a second, a wait of 120 ms: the same frames are inferred, and their boxes come too late."""
     quick, slow = (answers(similarity=None, demand_fps=4.0, cameras=3, overhead_ms=ms) for ms in (1, 120))
@@ -152,6 +162,7 @@ def test_the_audit_finds_what_the_gate_misses() -> None:
     assert low <= population <= high
     assert population > 0.1
     assert report(everything)["skipped"]["similar"] == 0
+    assert simulated(cameras=1, seconds=1).population() is None, "it costs time, and is counted where it is asked for"
 
 
 def test_a_card_works_on_one_batch_at_a_time() -> None:
@@ -230,17 +241,44 @@ def test_the_work_is_spread_evenly(cameras: int, policy: str | None) -> None:
     assert told["cards"] == 3
 
 
+def test_a_slow_card_gets_less_and_nobody_waits_for_it() -> None:
+    """One of two takes three times as long: it answers a third of what the other one does; all slow down alike too."""
+    scenario = Scenario(
+        cameras=48, **{key: value for key, value in SATURATED.items() if key != "found"}, cards=2, window=24
+    )
+    simulation = Simulation(scenario, CITY[:1], SLOW_N, Judge(scenario.judge_every))
+    simulation.pool.cards[0].slowness = 3.0
+    simulation.run()
+    slow, quick = (card.inferences for card in simulation.pool.cards)
+    assert slow == pytest.approx(quick / 3, rel=0.25)
+    halved = simulated(tiers=SLOW_N, cards=2, cameras=48, window=24, slow=(0.0, 6.0, 2.0), **SATURATED)
+    alone = simulated(tiers=SLOW_N, cards=2, cameras=48, window=24, **SATURATED)
+    assert sum(halved.answered.values()) == pytest.approx(sum(alone.answered.values()) / 2, rel=0.06)
+
+
 def test_the_budget_is_the_sum_of_the_cards() -> None:
     """At a tenth of each card, two spend twice as much; and what the governor sees is the mean of both."""
     told = {"policy": "fixed", "similarity": None, "demand_fps": 20.0, "capacity_ms_per_s": 50.0}
     one, two = (simulated(cards=count, cameras=12 * count, **told) for count in (1, 2))
     assert two.pool.busy_ms == pytest.approx(2 * one.pool.busy_ms, rel=0.05)
+    assert simulated(policy="fixed", cards=3, window=16, seconds=0.5).scheduler.shares.window == 3 * 16
     assert max(two.pool.busy_shares(12)) == pytest.approx(one.pool.busy_shares(12)[0], rel=0.05)
-    pool = CardPool(VirtualClock(), N_ONLY, 4)
-    assert pool.take_busy(0.0) == (0, None)
+
+
+def test_what_a_pool_says_of_its_cards() -> None:
+    """Work and waits since they were last asked for, of all cards together; a share of a run is 1 at most."""
+    clock = VirtualClock()
+    pool = CardPool(clock, N_ONLY, 4)
+    assert (pool.take_busy(), pool.take_queue_ms()) == ((0, None), None)
     pool.send(Tier.N, 0, lambda: None)
+    clock.run(250_000_000)
+    one_ms = N_ONLY[Tier.N].latency_ms(1)
+    assert pool.take_busy() == (one_ms, pytest.approx(one_ms / 10))
+    assert (pool.take_queue_ms(), pool.take_queue_ms()) == (2.0, None)
     pool.cards[0].work(100.0, 1)
-    assert pool.take_busy(250.0) == (100.0, 10.0)
+    clock.run(300_000_000)
+    assert pool.take_busy() == (pytest.approx(100), pytest.approx(50))
+    assert max(pool.busy_shares(0.05)) == 1.0
     with pytest.raises(ValueError, match="yolo12x is not served"):
         pool.send(Tier.X, 0, lambda: None)
 
@@ -267,6 +305,7 @@ def test_one_card_is_what_it_was() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
+        (["--seconds", "5", "--warm-up", "5"], "warm_up_s must be at least 0 and less than 5, got 5"),
         (["--cards", "0"], "cards must be at least 1, got 0"),
         (["--price-per-hour", "-1"], "price: expected at least 0 per hour, got -1"),
         (["--price-per-hour", "nan"], "price: expected at least 0 per hour, got nan"),

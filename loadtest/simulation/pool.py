@@ -23,6 +23,7 @@ class CardPool:
         """Raises ValueError for no card."""
         self.cards = tuple(VirtualCard(clock, tiers) for _ in range(count))
         self._clock = clock
+        self._looked_ns = 0
         self._balance = Balance(count, T4_COST_MS)
         for index in range(count):
             self._balance.begin(index, tiers)
@@ -77,12 +78,12 @@ class CardPool:
         left = sum(count for _, count in waits)
         return sum(waited_ms for waited_ms, _ in waits) / left if left else None
 
-    def take_busy(self, elapsed_ms: float) -> tuple[float, float | None]:
-        """Milliseconds of work given to all cards since this was last asked, `elapsed_ms` ago, and their share of the
-        time, at most 100 %.
+    def take_busy(self) -> tuple[float, float | None]:
+        """Milliseconds of work given to all cards since this was last asked, and their share of the time.
 
-        The share is None when no time has passed.
+        The share is 100 % at most, and None when no time has passed.
         """
+        there_ms = (self._clock.now_ns - self._looked_ns) / 1e6 * len(self.cards)
+        self._looked_ns = self._clock.now_ns
         spent_ms = sum(card.take_work_ms() for card in self.cards)
-        there_ms = elapsed_ms * len(self.cards)
         return spent_ms, min(100.0, spent_ms / there_ms * 100) if there_ms else None

@@ -37,7 +37,8 @@ CANVAS = Canvas()
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """Who is watched with what. `demand_fps` are each camera's inferences at most; `overhead_ms` is all of an inference
-    that is not the card: scaling, transport, queues of the server, suppression. `judge_every` frames one is judged.
+    that is not the card: scaling, transport, queues of the server, suppression. `judge_every` frames one is judged,
+    none of the first `warm_up_s`: nobody has boxes then, and the fewer frames are judged the more the first one counts.
     `capacity_ms_per_s` and `window` are of each of the `cards`, as in the client."""
 
     cameras: int = 50
@@ -59,6 +60,7 @@ class Scenario:
     audit: AuditRules = field(default_factory=AuditRules)
     overhead_ms: float = 4.0
     judge_every: int = 5
+    warm_up_s: float = 0.0
     deadline_ms: float = 200.0
     counts_missed: bool = False  # look at every frame that the gate calls similar, for `Simulation.population`
     in_step: bool = False  # all cameras' frames at the same moments, else spread over a frame's time
@@ -71,6 +73,8 @@ class Scenario:
                 f"cameras, seconds, demand and judge_every must be positive, got {self.cameras}, {self.seconds}, "
                 f"{self.demand_fps} and {self.judge_every}"
             )
+        if not 0 <= self.warm_up_s < self.seconds:
+            raise ValueError(f"warm_up_s must be at least 0 and less than {self.seconds:g}, got {self.warm_up_s:g}")
         if self.cards < 1:
             raise ValueError(f"cards must be at least 1, got {self.cards}")
 
@@ -92,7 +96,6 @@ class Simulation:
         most = {tier: 3 * timing.largest * scenario.cards for tier, timing in tiers.items()}
         limits = {tier: TierLimits(timing.per_inference_ms, most[tier]) for tier, timing in tiers.items()}
         self.scheduler = Scheduler(TierShares(limits, scenario.window * scenario.cards))
-        self._looked_ns = 0
         self.ages = Histogram()
         self.tiers = tuple(tiers)
         self._population = self._population_missed = 0
@@ -148,8 +151,7 @@ class Simulation:
         """What the live client does every `look_s`: read, decide, obey."""
         assert self.control is not None
         now_ns = self.clock.now_ns
-        engine_ms, busy_percent = self.pool.take_busy((now_ns - self._looked_ns) / 1e6)
-        self._looked_ns = now_ns
+        engine_ms, busy_percent = self.pool.take_busy()
         reading = Reading(engine_ms, self.pool.take_queue_ms(), busy_percent, servers=self.scenario.cards)
         decision = self.control.look(reading, self.scheduler.in_flight, now_ns)
         self.scheduler.shares.window = decision.orders.window
@@ -165,7 +167,8 @@ class Simulation:
         return int(end_ns * one.recording.fps / _SECOND_NS)
 
     def _captured(self, one: SimulatedCamera, number: int, captured_ns: int, end_ns: int) -> None:
-        self.judge.captured(one, number)
+        if captured_ns >= self.scenario.warm_up_s * _SECOND_NS:
+            self.judge.captured(one, number)
         frame = one.frame(number, captured_ns)
         self.clock.at(captured_ns + _DECODE_NS, partial(self._offered, one, frame))
         next_ns = captured_ns + _SECOND_NS // one.recording.fps
