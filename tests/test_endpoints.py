@@ -317,6 +317,7 @@ async def test_a_server_that_hangs_is_not_waited_for(cards: list[TritonServer], 
     assert fleet.stats().errors == 0
 
 
+@pytest.mark.timeout(400)  # four servers start at once
 @pytest.mark.anyio
 async def test_four_servers_share_the_work(clips: list[Path], tmp_path: Path) -> None:
     """Each does a quarter; one is killed under load: no error, every camera goes on, the others share its part."""
@@ -343,6 +344,7 @@ async def parts(servers: list[TritonServer]) -> list[int]:
     return [await inferred(server) for server in servers]
 
 
+@pytest.mark.timeout(600)  # five servers are started one after another, and a clone makes the clips first
 def test_the_pool_benchmark_counts_both_servers(tmp_path: Path) -> None:
     """The command as it is: one Triton, two, and one of two killed; figures that a table can show, no errors."""
     command = [
@@ -358,7 +360,7 @@ def test_the_pool_benchmark_counts_both_servers(tmp_path: Path) -> None:
         "--out",
         str(tmp_path),
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert (told["kind"], told["errors"], list(told["servers"])) == ("emulated", 0, ["1", "2"])
