@@ -68,6 +68,7 @@ class Scheduler:
     def __init__(self, shares: TierShares) -> None:
         self.shares = shares
         self._entries: dict[str, _Entry] = {}
+        self._waiting: dict[str, _Entry] = {}  # ready and not in flight
         self._clocks = {tier: _Clock() for tier in Tier}
         self._orders = count(1)
 
@@ -79,7 +80,7 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """Cameras that have a frame and no turn."""
-        return sum(entry.ready and not entry.in_flight for entry in self._entries.values())
+        return len(self._waiting)
 
     def add(self, stream_id: str, *, weight: float, now_ns: int, min_fps: float = 0.0, tier: Tier = Tier.N) -> None:
         """Admit a camera. Raises ValueError: it is there already, a weight not positive, a negative minimum."""
@@ -97,6 +98,7 @@ class Scheduler:
         if self._entries[stream_id].in_flight:
             raise ValueError(f"camera {stream_id!r} has a turn that is not finished")
         del self._entries[stream_id]
+        self._waiting.pop(stream_id, None)
 
     def move(self, stream_id: str, tier: Tier) -> None:
         """The camera's next turns are of another tier; it keeps its distance from that tier's virtual time.
@@ -117,13 +119,14 @@ class Scheduler:
             period, clock = 1 / entry.weight, self._clocks[entry.tier]
             entry.ready, entry.order = True, next(self._orders)
             entry.deadline = max(entry.deadline, clock.time - period) + period
+            if not entry.in_flight:
+                self._waiting[stream_id] = entry
 
     def grant(self, now_ns: int) -> str | None:
         """Give the next turn away, or None when nobody waits or nobody who waits has room."""
         waiting: dict[Tier, list[_Entry]] = {}
-        for entry in self._entries.values():
-            if entry.ready and not entry.in_flight:
-                waiting.setdefault(entry.tier, []).append(entry)
+        for entry in self._waiting.values():
+            waiting.setdefault(entry.tier, []).append(entry)
         demand = {tier: len(cameras) for tier, cameras in waiting.items()}
         firsts = [self._first(cameras, now_ns) for tier, cameras in waiting.items() if self.shares.room(tier, demand)]
         if not firsts:
@@ -138,6 +141,8 @@ class Scheduler:
         if not entry.in_flight:
             raise ValueError(f"camera {stream_id!r} has no turn to finish")
         entry.in_flight = False
+        if entry.ready:
+            self._waiting[stream_id] = entry
         self.shares.give_back(entry.granted_tier)
 
     def withdraw(self, stream_id: str) -> None:
@@ -170,6 +175,7 @@ class Scheduler:
         entry.deadline = min(entry.deadline, clock.time)
         entry.ready, entry.in_flight, entry.granted_ns = False, True, now_ns
         entry.granted_tier = entry.tier
+        del self._waiting[entry.name]
         self.shares.take(entry.tier)
 
 

@@ -23,6 +23,7 @@ from loadtest.opponents.command import add_opponents
 from loadtest.plan import add_plan
 from loadtest.pool import add_pool
 from loadtest.savings_command import add_savings
+from loadtest.scaling_command import add_scaling
 from loadtest.server_profile import add_profile
 from loadtest.simulate import add_simulate
 from loadtest.tuning import add_tuning
@@ -170,6 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     add_fidelity(commands)
     add_tuning(commands)
     add_plan(commands)
+    add_scaling(commands)
     add_pool(commands)
     add_cluster(commands)
     add_profile(commands)

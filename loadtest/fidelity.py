@@ -113,7 +113,7 @@ def _virtual(twin: Twin, profile: GpuProfile) -> dict[str, Any]:
             verdicts[verdict.value] = verdicts.get(verdict.value, 0) + count
     return {
         "inferences_per_s": round(sum(simulation.answered.values()) / twin.seconds, 2),
-        "mean_batch": round(simulation.card.inferences / simulation.card.batches, 2),
+        "mean_batch": round(simulation.pool.mean_batch or 0.0, 2),
         "age_ms": simulation.ages.summary(),
         "skipped": verdicts,
     }

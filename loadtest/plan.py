@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from clients.capacity.cost import HOURS_A_MONTH
 from clients.capacity.demand import Cameras, Demand, Host, Source, parse_amount, parse_source, parse_tiers
 from clients.capacity.of_settings import demand_of
 from clients.capacity.plan import Plan, plan
@@ -110,6 +111,9 @@ def show(found: Plan, demand: Demand) -> None:
     for group in demand.groups:
         tiers = ", ".join(f"{tier.name.lower()} {share:.0%}" for tier, share in group.tiers.items())
         console.print(f"{group.count} x {group.source}, {group.rate_fps:g} inferences/s of {tiers}")
+    if found.cost is not None:
+        month = f"{found.cost.per_month:.4g} a month of {HOURS_A_MONTH} hours"
+        console.print(f"a camera costs {found.cost.per_hour:.4g} an hour, {month}")
     if found.alternatives:
         console.print(_alternatives(found))
     elif not found.fits:
@@ -118,11 +122,11 @@ def show(found: Plan, demand: Demand) -> None:
 
 def _alternatives(found: Plan) -> Table:
     table = Table(title="what would fit")
-    for name in ("change", *(limit.name for limit in found.limits), "per camera and hour"):
+    for name in ("change", *(limit.name for limit in found.limits), "per camera and hour", "and month"):
         table.add_column(name, justify="left" if name == "change" else "right", overflow="fold")
     for one in found.alternatives:
-        cost = "" if one.cost_per_camera_hour is None else f"{one.cost_per_camera_hour:g}"
-        table.add_row(one.change, *(f"{limit.share:.0%}" for limit in one.limits), cost)
+        costs = ("", "") if one.cost is None else (f"{one.cost.per_hour:.4g}", f"{one.cost.per_month:.4g}")
+        table.add_row(one.change, *(f"{limit.share:.0%}" for limit in one.limits), *costs)
     return table
 
 

@@ -24,6 +24,7 @@ from clients.arguments import seconds
 from clients.config import Settings, parse_settings
 from clients.errors import FleetError
 from clients.fleet import Fleet
+from clients.inference.server import TritonLink
 from clients.types import Tier
 from deploy.claim import scratch
 from deploy.server import TritonServer
@@ -70,13 +71,20 @@ async def _saturated(asked: Asked, profile: GpuProfile, clips: Sequence[Path], c
             before, started_s = fleet.stats().inferences, time.monotonic()
             await asyncio.sleep(asked.seconds)
             rate = (fleet.stats().inferences - before) / (time.monotonic() - started_s)
+            counts = [await _inferred(server) for server in servers]
         told = fleet.stats().as_json()
     return {
         "inferences_per_s": round(rate, 1),
         "mean_batch": told["mean_batch"],
-        "result_age_ms": told["result_age_ms"],
+        "least_share": round(min(counts) / sum(counts), 3) if sum(counts) else None,
+        **{f"age_{name}_ms": value for name, value in told["result_age_ms"].items()},
         "errors": told["errors"],
     }
+
+
+async def _inferred(server: TritonServer) -> int:
+    async with TritonLink(server.grpc_url) as link:
+        return (await link.engine_counts()).inferences
 
 
 async def _death(asked: Asked, profile: GpuProfile, clips: Sequence[Path]) -> dict[str, Any]:

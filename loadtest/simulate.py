@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from clients.arguments import seconds
+from clients.capacity.cost import cost_json, cost_of
 from clients.data_sheet import CENTRAL
 from clients.errors import ConfigError
 from clients.router import Policy
@@ -36,15 +37,21 @@ def add_simulate(commands: Any) -> None:
     text = "of the sheet: pessimistic, central or optimistic (default %(default)s)"
     parser.add_argument("--variant", default=CENTRAL, metavar="NAME", help=text)
     parser.add_argument("--cameras", type=int, default=50, metavar="N", help="default %(default)s")
+    text = "of the kind, each with a Triton of its own behind one fleet (default %(default)s)"
+    parser.add_argument("--cards", type=int, default=1, metavar="N", help=text)
     parser.add_argument("--seconds", type=seconds, default=60.0, metavar="S", help="default %(default)s")
+    text = "at the start, of which no frame is judged (default %(default)s)"
+    parser.add_argument("--warm-up", type=float, default=0.0, metavar="S", help=text)
     parser.add_argument("--policy", choices=get_args(Policy), default="budget", help="of tiers (default %(default)s)")
     parser.add_argument("--tier", type=Tier, default=Tier.N, help="of policy fixed (default %(default)s)")
     parser.add_argument("--governor", choices=("ours", "article"), default="ours", help="default %(default)s")
     parser.add_argument("--demand", type=float, default=25.0, metavar="FPS", help="most per camera (default 25)")
-    parser.add_argument("--busy", type=float, default=80.0, metavar="PERCENT", help="of the card, at most (default 80)")
+    parser.add_argument("--busy", type=float, default=80.0, metavar="PERCENT", help="of a card, at most (default 80)")
     parser.add_argument(
         "--recordings", type=int, default=RECORDINGS, metavar="N", help="different clips (default %(default)s)"
     )
+    text = "of one card with its part of the machine, in any currency"
+    parser.add_argument("--price-per-hour", type=float, metavar="PRICE", help=text)
     parser.set_defaults(command=simulate)
 
 
@@ -61,10 +68,13 @@ def simulate(options: argparse.Namespace) -> dict[str, Any]:
         threshold_percent=options.busy,
         canvases=STAND_INS,
         judge_every=judged(options.cameras, options.seconds),
+        warm_up_s=options.warm_up,
+        cards=options.cards,
     )
+    costs = cost_json(cost_of(options.price_per_hour, options.cards, options.cameras))
     found = replay(options.recordings)
     told = run(scenario, found, tier_timings(profile, options.policy, options.tier))
-    return {**told, "kind": profile.kind, "gpu": profile.gpu, "policy": options.policy, "stand_ins": named()}
+    return {**told, **costs, "kind": profile.kind, "gpu": profile.gpu, "policy": options.policy, "stand_ins": named()}
 
 
 def run(scenario: Scenario, found: Sequence[Recording], tiers: Mapping[Tier, TierTiming]) -> dict[str, Any]:

@@ -158,6 +158,7 @@ def measured(knob: Knob, value: float, found: Sequence[Recording], tiers: Mappin
         capacity_ms_per_s=_MS_PER_CAMERA_S * cameras / 0.8,
         window=16,
         judge_every=judged(cameras, _SECONDS),
+        counts_missed=True,
     )
     scenario = knob.turn(plain, value)
     simulation = Simulation(scenario, found, tiers, Judge(scenario.judge_every))

@@ -170,7 +170,7 @@ def test_every_page_is_there_and_listed() -> None:
     """docs/benchmarks holds the page of every step and no other, each says what its figures are; the index has all."""
     folder = ROOT / "docs" / "benchmarks"
     pages = {path.name for path in folder.glob("*.md")}
-    own = {"savings.md", "locust.md", "opponents.md"}
+    own = {"savings.md", "scaling.md", "locust.md", "opponents.md"}
     assert pages == {step.file for step in steps() if step.has_page} | own
     index = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     for name in pages:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import time
@@ -74,7 +75,8 @@ def test_fifty_full_hd_cameras_by_hand() -> None:
     assert shares(found) == {name: pytest.approx(share, rel=0.02) for name, share in by_hand.items()}
     assert not found.fits
     assert found.breaks_first == "nvdec"
-    assert found.cost_per_camera_hour == pytest.approx(0.35 / 50)
+    assert found.cost is not None
+    assert (found.cost.per_hour, found.cost.per_month) == pytest.approx((0.35 / 50, 0.35 * 730 / 50))
 
 
 def test_a_second_case_by_hand() -> None:
@@ -94,7 +96,7 @@ def test_a_second_case_by_hand() -> None:
     assert shares(found) == {name: pytest.approx(share, rel=0.03) for name, share in by_hand.items()}
     assert found.fits
     assert found.alternatives == ()
-    assert found.cost_per_camera_hour is None
+    assert found.cost is None
 
 
 def test_bits_count_where_pixels_do_not_fill_the_decoder() -> None:
@@ -170,7 +172,7 @@ def test_a_plan_is_what_the_simulator_shows() -> None:
     run.run()
     found = plan(fifty(count=24, tiers={Tier.N: 1.0}), T4, Host())
     assert sum(run.answered.values()) / 12 == pytest.approx(24 * 5, rel=0.10)
-    assert shares(found)["gpu"] == pytest.approx(run.card.busy_ms / 12000, rel=0.10)
+    assert shares(found)["gpu"] == pytest.approx(run.pool.busy_ms / 12000, rel=0.10)
 
 
 def test_a_plan_is_what_the_emulated_card_shows(tmp_path: Path) -> None:
@@ -334,6 +336,20 @@ def test_a_configuration_becomes_groups_of_equal_cameras(tmp_path: Path) -> None
     ]
 
 
+def test_five_hundred_cameras_are_cards_decoders_network_and_a_price() -> None:
+    """By hand: 625 inferences/s a card on five; 500 x 720p25 of H.265 on five cards; 500 x 2 Mbit/s; 5 x 0.35 x 730."""
+    asked = fifty(count=500, source=parse_source("1280x720@25/h265", 2e6))
+    found = plan(asked, T4, Host(16, 10_000), cards=4, price_per_hour=0.35)
+    assert (found.fits, found.breaks_first) == (False, "gpu")
+    (more,) = (one for one in found.alternatives if one.levers == ("cards",))
+    assert more.cards == 5
+    named = {limit.name: limit.share for limit in more.limits}
+    assert named["nvdec"] == pytest.approx(500 * 1280 * 720 * 25 / 4150e6 / 5)
+    assert named["network"] == pytest.approx(0.1)
+    assert more.as_json()["cost_per_camera_month"] == 2.555
+    assert more.as_json()["cost_per_camera_hour"] == 0.0035
+
+
 def run_plan(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "loadtest", "plan", *arguments]
     return subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -345,11 +361,15 @@ def test_the_command_ends_with_the_plan(tmp_path: Path) -> None:
     done = run_plan(*told.split(), "--price-per-hour", "0.35", "--plot", str(tmp_path / "plan.png"))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert {"fits", "limits", "breaks_first", "alternatives", "cost_per_camera_hour"} <= found.keys()
+    assert {"fits", "limits", "breaks_first", "alternatives", "cards", "cost_per_camera_month"} <= found.keys()
     assert list(found["limits"]) == ["nvdec", "vram", "pcie", "gpu", "cpu", "network"]
     assert all({"share", "source", "headroom"} <= one.keys() and one["source"] for one in found["limits"].values())
     assert (found["fits"], found["breaks_first"], found["cost_per_camera_hour"]) == (False, "nvdec", 0.007)
+    assert found["cost_per_camera_month"] == 5.11
+    assert all(one["cost_per_camera_month"] == 5.11 * one["cards"] for one in found["alternatives"])
     assert "nvdec breaks first" in done.stderr
+    assert "a camera costs 0.007 an hour, 5.11 a month of 730 hours" in done.stderr
+    assert re.search(r"2 cards.* 0\.014 .* 10\.22 ", done.stderr)
     picture = cv2.imread(str(tmp_path / "plan.png"))
     assert picture is not None
     assert picture.std() > 10

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import moving_square, write_clip
+from conftest import ROOT, moving_square, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -59,6 +64,25 @@ def test_the_least_loaded_gets_the_next(steps: list[tuple[Tier, bool]], count: i
     assert [balance.in_flight(index) for index in range(count)] == [
         sum(at == index for at, _ in flying) for index in range(count)
     ]
+
+
+def test_of_equals_the_one_that_rested_longest_is_taken() -> None:
+    """One request at a time, of costs that are no round numbers: nobody does more than the others."""
+    balance, taken = Balance(3, {Tier.N: 0.1, Tier.M: 4.86}), []
+    for index in range(3):
+        balance.begin(index, Tier)
+    for number in range(60):
+        tier = (Tier.N, Tier.M)[number // 3 % 2]
+        taken += [index for index in [balance.take(tier), balance.take(tier)] if index is not None]
+        for index in taken[-2:]:
+            balance.over(index, tier, answered=True)
+    assert [taken.count(index) for index in range(3)] == [40, 40, 40]
+    tenths = Balance(2, {Tier.N: 0.1})
+    for index, other in ((0, 1), (0, 1), (0, 1), (1, 0), (1, 0)):
+        tenths.begin(index, [Tier.N])
+        assert tenths.take(Tier.N, but=[other]) == index
+    tenths.over(0, Tier.N, answered=True)
+    assert tenths.take(Tier.N) == 0, "0.1 + 0.1 + 0.1 - 0.1 is as little as 0.1 + 0.1"
 
 
 def test_a_request_goes_only_where_its_tier_is() -> None:
@@ -169,12 +193,20 @@ def test_what_servers_offer_is_added_up_where_it_goes_together() -> None:
 @pytest.fixture(scope="module")
 def cards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[TritonServer]]:
     """Two real Tritons on emulated T4s, each eight times slower."""
-    profile, folder = read_profile(PROFILES / "t4.json"), tmp_path_factory.mktemp("cards")
-    servers = []
-    for number in range(2):
-        assemble_emulated(folder / f"card{number}", profile, [Tier.N, Tier.M], Emulation(time_scale=8))
+    with emulated_cards(2, [Tier.N, Tier.M], tmp_path_factory.mktemp("cards")) as servers:
+        yield servers
+
+
+@contextmanager
+def emulated_cards(count: int, tiers: list[Tier], folder: Path) -> Iterator[list[TritonServer]]:
+    """So many real Tritons on emulated T4s, each eight times slower; started all at once."""
+    profile, servers = read_profile(PROFILES / "t4.json"), []
+    for number in range(count):
+        assemble_emulated(folder / f"card{number}", profile, tiers, Emulation(time_scale=8))
         servers.append(TritonServer(models_of(folder / f"card{number}"), log=folder / f"triton{number}.log"))
-    with servers[0], servers[1]:
+    with ExitStack() as stack, ThreadPoolExecutor(count) as threads:
+        for started in [threads.submit(stack.enter_context, server) for server in servers]:
+            started.result()
         yield servers
 
 
@@ -283,6 +315,63 @@ async def test_a_server_that_hangs_is_not_waited_for(cards: list[TritonServer], 
         await until(fleet, lambda: fleet.servers_alive == 2)
         await more(fleet)
     assert fleet.stats().errors == 0
+
+
+@pytest.mark.timeout(400)  # four servers start at once
+@pytest.mark.anyio
+async def test_four_servers_share_the_work(clips: list[Path], tmp_path: Path) -> None:
+    """Each does a quarter; one is killed under load: no error, every camera goes on, the others share its part."""
+    with emulated_cards(4, [Tier.N], tmp_path) as servers:
+        async with Fleet(configured(clips, *({"url": server.grpc_url} for server in servers))) as fleet:
+            await more(fleet, 16)
+            shares = await parts(servers)
+            assert max(shares) < 1.3 * min(shares), shares
+            os.kill(servers[2].pid, signal.SIGKILL)
+            await until(fleet, lambda: fleet.servers_alive == 3)
+            left = servers[:2] + servers[3:]
+            before = await parts(left)
+            await more(fleet, 12)
+            shares = [after - earlier for after, earlier in zip(await parts(left), before, strict=True)]
+            assert max(shares) < 1.3 * min(shares), shares
+            await until(fleet, lambda: budget(fleet) == 2400)
+        told = fleet.stats().as_json()
+    assert told["errors"] == 0
+    assert told["frames_skipped"]["failed"] == 0
+
+
+async def parts(servers: list[TritonServer]) -> list[int]:
+    """What each has inferred since it was started."""
+    return [await inferred(server) for server in servers]
+
+
+@pytest.mark.timeout(600)  # five servers are started one after another, and a clone makes the clips first
+def test_the_pool_benchmark_counts_both_servers(tmp_path: Path) -> None:
+    """The command as it is: one Triton, two, and one of two killed; figures that a table can show, no errors."""
+    command = [
+        sys.executable,
+        "-m",
+        "loadtest",
+        "pool",
+        "--servers",
+        "1",
+        "2",
+        "--seconds",
+        "2",
+        "--out",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert (told["kind"], told["errors"], list(told["servers"])) == ("emulated", 0, ["1", "2"])
+    for one in told["servers"].values():
+        assert one["inferences_per_s"] > 0
+        assert {"of_linear", "mean_batch", "age_p50_ms", "age_p95_ms", "age_p99_ms", "errors"} <= one.keys()
+    death = told["one_of_two_killed"]
+    assert {"longest_silence_before_s", "longest_silence_after_s", "settled_after_s", "errors"} <= death.keys()
+    for flat in (*told["servers"].values(), death):
+        assert all(isinstance(value, int | float) for value in flat.values()), flat
+    assert told["servers"]["2"]["least_share"] > 0.3, "both had work"
 
 
 @pytest.mark.anyio

@@ -6,12 +6,12 @@ arithmetic on a data sheet, no better than the sheet.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from clients.capacity.alternatives import Change, nearest
+from clients.capacity.cost import Cost, cost_json, cost_of
 from clients.capacity.demand import Demand, Host
 from clients.capacity.limits import Limit, limits, on_one_card
 from clients.data_sheet import GpuProfile
@@ -20,13 +20,13 @@ from clients.types import Tier
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """A plan that fits: what is changed, what the limits then are, and what a camera costs an hour."""
+    """A plan that fits: what is changed, what the limits then are, and what a camera costs."""
 
     change: str
     levers: tuple[str, ...]
     cards: int
     limits: tuple[Limit, ...]
-    cost_per_camera_hour: float | None
+    cost: Cost | None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -35,7 +35,7 @@ class Alternative:
             "levers": list(self.levers),
             "cards": self.cards,
             "limits": {one.name: round(one.share, 4) for one in self.limits},
-            "cost_per_camera_hour": self.cost_per_camera_hour,
+            **cost_json(self.cost),
         }
 
 
@@ -53,7 +53,7 @@ class Plan:
     mean_batch: Mapping[Tier, float]
     full_share: float
     alternatives: tuple[Alternative, ...]
-    cost_per_camera_hour: float | None
+    cost: Cost | None
 
     @property
     def fits(self) -> bool:
@@ -72,7 +72,7 @@ class Plan:
             "limits": {limit.name: limit.as_json() for limit in self.limits},
             "breaks_first": self.breaks_first,
             "alternatives": [one.as_json() for one in self.alternatives],
-            "cost_per_camera_hour": self.cost_per_camera_hour,
+            **cost_json(self.cost),
             "gpu": self.gpu,
             "cards": self.cards,
             "cameras": self.cameras,
@@ -91,19 +91,18 @@ def plan(demand: Demand, card: GpuProfile, host: Host, *, cards: int = 1, price_
     """
     if cards < 1:
         raise ValueError(f"cards: expected at least 1, got {cards}")
-    if price_per_hour is not None and not 0 <= price_per_hour < math.inf:
-        raise ValueError(f"price: expected at least 0 per hour, got {price_per_hour:g}")
 
-    def cost(count: int) -> float | None:
-        return None if price_per_hour is None else round(count * price_per_hour / demand.cameras, 6)
+    def costs(count: int) -> Cost | None:
+        return cost_of(price_per_hour, count, demand.cameras)
 
     def alternative(change: Change) -> Alternative:
         found = change.situation
         names = tuple(lever for lever, _ in change.steps)
         text = "; ".join(step for _, step in change.steps)
         told = limits(found.demand, card, found.host, found.cards)
-        return Alternative(text, names, found.cards, told, cost(found.cards))
+        return Alternative(text, names, found.cards, told, costs(found.cards))
 
+    cost_now = costs(cards)
     found = limits(demand, card, host, cards)
     batching = on_one_card(demand, card, cards)
     fits = all(limit.load <= 1 for limit in found)
@@ -117,5 +116,5 @@ def plan(demand: Demand, card: GpuProfile, host: Host, *, cards: int = 1, price_
         batching.mean_batch,
         batching.full_share,
         others,
-        cost(cards),
+        cost_now,
     )

@@ -1,5 +1,7 @@
 """Which of several servers takes a request: one that is alive, has the tier and has the least to do. Pure.
 
+Of several with equally little it is the one that was chosen longest ago: in quiet times too all do the same.
+
 What a server has to do is what is in flight there, in GPU-milliseconds: a server that is slow keeps its requests longer
 and so gets fewer. A server that has come back begins with one request at a time, and each answer lets one more in; it
 is as good as any when it has answered `PROVEN` of them together. Where nobody else has the tier, it takes all at once.
@@ -24,6 +26,7 @@ class _Place:
     in_flight: int = 0
     in_flight_ms: float = 0.0
     room: float = math.inf
+    chosen: int = 0  # how many choices had been made when it was chosen last
 
 
 class Balance:
@@ -35,6 +38,7 @@ class Balance:
             raise ValueError(f"expected at least one server, got {count}")
         self._places = [_Place() for _ in range(count)]
         self._cost_ms = dict(cost_ms)
+        self._choices = 0
 
     @property
     def alive(self) -> int:
@@ -77,8 +81,11 @@ class Balance:
         roomy = [index for index in able if self._places[index].in_flight + 1 <= self._places[index].room]
         index = self._least(roomy or able)
         if index is not None:
-            self._places[index].in_flight += 1
-            self._places[index].in_flight_ms += self._cost_ms[tier]
+            self._choices += 1
+            place = self._places[index]
+            place.in_flight += 1
+            place.in_flight_ms += self._cost_ms[tier]
+            place.chosen = self._choices
         return index
 
     def over(self, index: int, tier: Tier, *, answered: bool) -> None:
@@ -92,4 +99,7 @@ class Balance:
             place.room = place.room + _MORE if place.room < PROVEN else math.inf
 
     def _least(self, indexes: Sequence[int]) -> int | None:
-        return min(indexes, key=lambda index: self._places[index].in_flight_ms, default=None)
+        def load(index: int) -> tuple[float, int]:
+            return round(self._places[index].in_flight_ms, 6), self._places[index].chosen
+
+        return min(indexes, key=load, default=None)

@@ -68,7 +68,7 @@ class VirtualCard:
         self.inferences = 0
         self._clock = clock
         self._free_ns = 0
-        self._looked_ns, self._busy_at_look_ms = 0, 0.0
+        self._taken_ms = 0.0
         self._queued_ms, self._left = 0.0, 0
         self._batchers = {tier: _Batcher(self, clock, timing) for tier, timing in tiers.items()}
 
@@ -95,21 +95,15 @@ class VirtualCard:
         self._queued_ms += waited_ns / 1e6
         self._left += 1
 
-    def take_queue_ms(self) -> float | None:
-        """Mean wait in the queues since this was last asked; None when nothing left them."""
-        mean = self._queued_ms / self._left if self._left else None
-        self._queued_ms, self._left = 0.0, 0
-        return mean
+    def take_waits(self) -> tuple[float, int]:
+        """Milliseconds that requests waited which left the queues since this was last asked, and their number."""
+        waits, self._queued_ms, self._left = (self._queued_ms, self._left), 0.0, 0
+        return waits
 
-    def take_busy(self) -> tuple[float, float | None]:
-        """Milliseconds of work given to the card since this was last asked, and their share of the time, at most 100 %.
-
-        The share is None when no time has passed.
-        """
-        elapsed_ms = (self._clock.now_ns - self._looked_ns) / 1e6
-        spent_ms = self.busy_ms - self._busy_at_look_ms
-        self._looked_ns, self._busy_at_look_ms = self._clock.now_ns, self.busy_ms
-        return spent_ms, min(100.0, spent_ms / elapsed_ms * 100) if elapsed_ms else None
+    def take_work_ms(self) -> float:
+        """Milliseconds of work given to the card since this was last asked."""
+        spent_ms, self._taken_ms = self.busy_ms - self._taken_ms, self.busy_ms
+        return spent_ms
 
 
 class _Batcher:

@@ -24,8 +24,9 @@ from clients.statistics import Histogram
 from clients.types import Canvas, Detections, Tier
 from loadtest.recordings import Recording
 from loadtest.simulation.camera import Ids, SimulatedCamera
-from loadtest.simulation.card import TierTiming, VirtualCard
+from loadtest.simulation.card import TierTiming
 from loadtest.simulation.clock import VirtualClock
+from loadtest.simulation.pool import CardPool
 from loadtest.simulation.verdict import Judge
 
 _DECODE_NS = 1_000_000  # from a packet's arrival to its frame
@@ -36,7 +37,9 @@ CANVAS = Canvas()
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """Who is watched with what. `demand_fps` are each camera's inferences at most; `overhead_ms` is all of an inference
-    that is not the card: scaling, transport, queues of the server, suppression. `judge_every` frames one is judged."""
+    that is not the card: scaling, transport, queues of the server, suppression. `judge_every` frames one is judged,
+    none of the first `warm_up_s`: nobody has boxes then, and the fewer frames are judged the more the first one counts.
+    `capacity_ms_per_s` and `window` are of each of the `cards`, as in the client."""
 
     cameras: int = 50
     seconds: float = 60.0
@@ -52,13 +55,16 @@ class Scenario:
     look_s: float = 1.0
     max_age_ms: float = 500.0
     window: int = 48
+    cards: int = 1
     tracks: bool = True
     audit: AuditRules = field(default_factory=AuditRules)
     overhead_ms: float = 4.0
     judge_every: int = 5
+    warm_up_s: float = 0.0
     deadline_ms: float = 200.0
+    counts_missed: bool = False  # look at every frame that the gate calls similar, for `Simulation.population`
     in_step: bool = False  # all cameras' frames at the same moments, else spread over a frame's time
-    slow: tuple[float, float, float] = (0.0, 0.0, 1.0)  # from, to (s), and how many times as slow the card is then
+    slow: tuple[float, float, float] = (0.0, 0.0, 1.0)  # from, to (s), and how many times as slow the cards are then
     canvases: Mapping[Tier, str] = field(default_factory=lambda: dict.fromkeys(Tier, "640x384"))
 
     def __post_init__(self) -> None:
@@ -67,6 +73,10 @@ class Scenario:
                 f"cameras, seconds, demand and judge_every must be positive, got {self.cameras}, {self.seconds}, "
                 f"{self.demand_fps} and {self.judge_every}"
             )
+        if not 0 <= self.warm_up_s < self.seconds:
+            raise ValueError(f"warm_up_s must be at least 0 and less than {self.seconds:g}, got {self.warm_up_s:g}")
+        if self.cards < 1:
+            raise ValueError(f"cards must be at least 1, got {self.cards}")
 
     @property
     def rules(self) -> GateRules:
@@ -75,16 +85,17 @@ class Scenario:
 
 
 class Simulation:
-    """Cameras, scheduler and card of a scenario, from 0 s to its end."""
+    """Cameras, scheduler and cards of a scenario, from 0 s to its end."""
 
     def __init__(
         self, scenario: Scenario, recordings: Sequence[Recording], tiers: Mapping[Tier, TierTiming], judge: Judge
     ) -> None:
         self.scenario = scenario
         self.clock = VirtualClock()
-        self.card = VirtualCard(self.clock, tiers)
-        limits = {tier: TierLimits(timing.per_inference_ms, 3 * timing.largest) for tier, timing in tiers.items()}
-        self.scheduler = Scheduler(TierShares(limits, scenario.window))
+        self.pool = CardPool(self.clock, tiers, scenario.cards)
+        most = {tier: 3 * timing.largest * scenario.cards for tier, timing in tiers.items()}
+        limits = {tier: TierLimits(timing.per_inference_ms, most[tier]) for tier, timing in tiers.items()}
+        self.scheduler = Scheduler(TierShares(limits, scenario.window * scenario.cards))
         self.ages = Histogram()
         self.tiers = tuple(tiers)
         self._population = self._population_missed = 0
@@ -105,8 +116,8 @@ class Simulation:
             self.clock.at(first_ns, partial(self._captured, one, 0, first_ns, end_ns))
         start_s, end_s, slowness = self.scenario.slow
         if slowness != 1:
-            self.clock.at(round(start_s * _SECOND_NS), partial(self._slow_down, slowness))
-            self.clock.at(round(end_s * _SECOND_NS), partial(self._slow_down, 1.0))
+            self.clock.at(round(start_s * _SECOND_NS), partial(self.pool.slow_down, slowness))
+            self.clock.at(round(end_s * _SECOND_NS), partial(self.pool.slow_down, 1.0))
         if self.control is not None:
             self._look()
         self.clock.run(end_ns)
@@ -122,8 +133,8 @@ class Simulation:
         rules = GovernorRules(
             capacity_ms_per_s=told.capacity_ms_per_s,
             gpu_utilization_threshold=told.threshold_percent,
-            first_window=min(16, told.window),
-            largest_window=told.window,
+            first_window=min(16, told.window) * told.cards,
+            largest_window=told.window * told.cards,
         )
         control = Control(
             router_of(told.policy, wanted, costs),
@@ -136,15 +147,12 @@ class Simulation:
             control.add(one.name, Member(1.0, min(told.demand_fps, one.recording.fps)))
         return control
 
-    def _slow_down(self, slowness: float) -> None:
-        self.card.slowness = slowness
-
     def _look(self) -> None:
         """What the live client does every `look_s`: read, decide, obey."""
         assert self.control is not None
         now_ns = self.clock.now_ns
-        engine_ms, busy_percent = self.card.take_busy()
-        reading = Reading(engine_ms, self.card.take_queue_ms(), busy_percent)
+        engine_ms, busy_percent = self.pool.take_busy()
+        reading = Reading(engine_ms, self.pool.take_queue_ms(), busy_percent, servers=self.scenario.cards)
         decision = self.control.look(reading, self.scheduler.in_flight, now_ns)
         self.scheduler.shares.window = decision.orders.window
         for name, pace in decision.paces.items():
@@ -159,7 +167,8 @@ class Simulation:
         return int(end_ns * one.recording.fps / _SECOND_NS)
 
     def _captured(self, one: SimulatedCamera, number: int, captured_ns: int, end_ns: int) -> None:
-        self.judge.captured(one, number)
+        if captured_ns >= self.scenario.warm_up_s * _SECOND_NS:
+            self.judge.captured(one, number)
         frame = one.frame(number, captured_ns)
         self.clock.at(captured_ns + _DECODE_NS, partial(self._offered, one, frame))
         next_ns = captured_ns + _SECOND_NS // one.recording.fps
@@ -167,13 +176,16 @@ class Simulation:
             self.clock.at(next_ns, partial(self._captured, one, number + 1, next_ns, end_ns))
 
     def population(self) -> float | None:
-        """The share of all frames that were called similar, audited or not, that a full audit would call missed."""
+        """The share of all frames that were called similar, audited or not, that a full audit would call missed.
+
+        None where there was none, or where the scenario does not count them.
+        """
         return self._population_missed / self._population if self._population else None
 
     def _offered(self, one: SimulatedCamera, frame: Frame) -> None:
         was_similar = one.camera.similar
         waits = one.camera.offer(frame, self.clock.now_ns)
-        if one.camera.similar > was_similar:
+        if self.scenario.counts_missed and one.camera.similar > was_similar:
             shown, found = one.now_shown(frame.media_time_s), one.detections(frame.index, one.tier)
             self._population += 1
             self._population_missed += bool(misses(shown, found, one.audit.rules)[1])
@@ -193,14 +205,7 @@ class Simulation:
 
     def _send(self, one: SimulatedCamera, frame: Frame) -> None:
         half_ns = round(self.scenario.overhead_ms * 5e5)
-        tier = one.tier
-
-        answered = partial(self._answered, one, frame, tier, one.camera.took_audit)
-
-        def done() -> None:
-            self.clock.at(self.clock.now_ns + half_ns, answered)
-
-        self.clock.at(self.clock.now_ns + half_ns, partial(self.card.send, tier, done))
+        self.pool.send(one.tier, half_ns, partial(self._answered, one, frame, one.tier, one.camera.took_audit))
 
     def _answered(self, one: SimulatedCamera, frame: Frame, tier: Tier, audited: bool) -> None:
         found = one.detections(frame.index, tier)
