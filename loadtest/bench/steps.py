@@ -351,6 +351,14 @@ def _own_pages() -> tuple[Step, ...]:
         Step("savings", "What is saved", ("measured", "projected"), "", _one("loadtest savings"), has_page=False),
         Step("tuning", "Each knob alone", ("modelled",), "", _one("loadtest tuning"), has_page=False),
         Step(
+            "scaling",
+            "From one camera to five hundred",
+            ("projected", "modelled"),
+            "",
+            _one("loadtest scaling"),
+            has_page=False,
+        ),
+        Step(
             "locust", "Locust against an emulated T4", ("emulated",), "", _one("loadtest sweep --again"), has_page=False
         ),
         Step(
