@@ -28,6 +28,7 @@ from loadtest.coded_clips import coded_clips
 from loadtest.emulator.repository import assemble_emulated, models_of
 from loadtest.fifty import PROFILES, slope_per_min
 from loadtest.profile import read_profile
+from loadtest.resident import resident_of_tree
 from loadtest.watched_fleet import WatchedFleet
 
 _CLIP_S = 8
@@ -102,23 +103,14 @@ def _watch(looks: dict[str, tuple[int, list[Look]]], seconds: float, fleet: Watc
 def look_at_tree(pid: int, at_s: float) -> Look:
     """A process and all below it, now. Raises psutil.NoSuchProcess."""
     tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    resident = [_resident_mb(process.pid) for process in tree]
+    resident = resident_of_tree(pid)
     return Look(
         at_s,
-        sum(own_mb for own_mb, _ in resident),
+        resident.own_mb,
         sum(process.num_fds() for process in tree),
         sum(process.num_threads() for process in tree),
-        sum(shared_mb for _, shared_mb in resident),
+        resident.shared_mb,
     )
-
-
-def _resident_mb(pid: int) -> tuple[float, float]:
-    """Its own and its shared resident memory, as proc(5) tells them."""
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-    kb = {
-        name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines) if name[:3] == "Rss"
-    }
-    return (kb["RssAnon"] + kb["RssFile"]) * 1024 / 1e6, kb["RssShmem"] * 1024 / 1e6
 
 
 def growth_mb_per_min(looks: Sequence[Look]) -> float:
