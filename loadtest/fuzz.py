@@ -2,7 +2,7 @@
 
 Every request must end in time, with an answer or with an error of a kind; the server's process must be the same
 afterwards; a good request in between must get what it always got; and the memory of all its processes must be back,
-that is their own: the pools that Triton shares with its Python backends are touched page by page and end with their size.
+that is their own: pools that Triton shares with its Python backends are touched page by page, and end with their size.
 """
 
 from __future__ import annotations
