@@ -136,7 +136,7 @@ def _emulated() -> tuple[Step, ...]:
             "How true the simulator is",
             ("emulated",),
             _WAITS,
-            _one("loadtest fidelity --cameras 8 --time-scale 40 --seconds 60"),
+            _one("loadtest fidelity --cameras 8 --time-scale 100 --seconds 60"),
             _values(
                 "live.inferences_per_s simulated.inferences_per_s inferences_ratio live.mean_batch simulated.mean_batch"
                 " live.age_ms simulated.age_ms live.errors"
