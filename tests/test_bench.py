@@ -177,7 +177,7 @@ def test_every_page_is_there_and_listed() -> None:
         assert f"](benchmarks/{name})" in index
         text = (folder / name).read_text(encoding="utf-8")
         assert re.search(r"\*\*(measured|emulated|modelled|projected)\*\*", text, re.IGNORECASE), name
-        assert ".venv/bin/" in text, name
+        assert re.search(r"(python -m|locust) \S", text), name
     for step in steps():
         if step.has_page:
             text = (folder / f"{step.name}.md").read_text(encoding="utf-8")
