@@ -31,7 +31,7 @@ from deploy.claim import scratch
 from deploy.run_repository import assemble
 from deploy.server import TritonServer
 from loadtest.hostile import CANVAS, Hostile, Input, request_of, requests
-from loadtest.resident import resident_of_tree
+from loadtest.resident import resident_of, tree_of
 
 _MODELS = Path(__file__).resolve().parent.parent / "demo" / "weights"
 _AT_ONCE = 8
@@ -97,7 +97,7 @@ class Fuzzer:
             "server_alive": self._server.is_running() and self._server.pid == self._pid,
             "memory_mb": [round(look, 1) for look in memory_mb],
             "memory_kept_mb": round(kept_mb, 1),
-            "shared_mb": round(resident_of_tree(self._pid).shared_mb, 1),
+            "shared_mb": round(resident_of(tree_of(self._pid)).shared_mb, 1),
             "errors": len(tally.unanswered) + int(kept_mb > _MOST_KEPT_MB),
         }
 
@@ -117,7 +117,7 @@ class Fuzzer:
                 raise FleetError(f"the server has died of one of {together}")
             if self._sent % (50 * _AT_ONCE) == 0:
                 self._is_well(stub, expected)
-                memory = resident_of_tree(self._pid)
+                memory = resident_of(tree_of(self._pid))
                 sys.stderr.write(f"{self._sent} requests, {memory.own_mb:.0f} MB, {memory.shared_mb:.0f} MB shared\n")
 
         together = st.lists(requests(), min_size=_AT_ONCE, max_size=_AT_ONCE)
@@ -160,7 +160,7 @@ class Fuzzer:
         looks = []
         for _ in range(4):
             time.sleep(self._settle_s / 4)
-            looks.append(resident_of_tree(self._pid).own_mb)
+            looks.append(resident_of(tree_of(self._pid)).own_mb)
         return min(looks)
 
 

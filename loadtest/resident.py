@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,15 @@ class Resident:
     shared_mb: float
 
 
-def resident_of_tree(pid: int) -> Resident:
-    """Of a process and all below it, now. Raises psutil.NoSuchProcess and OSError for one that ends meanwhile."""
+def tree_of(pid: int) -> list[psutil.Process]:
+    """A process and all below it, now. Raises psutil.NoSuchProcess."""
     root = psutil.Process(pid)
-    found = [_resident(process.pid) for process in (root, *root.children(recursive=True))]
+    return [root, *root.children(recursive=True)]
+
+
+def resident_of(processes: Iterable[psutil.Process]) -> Resident:
+    """Of all of them together. Raises OSError for one that has ended meanwhile."""
+    found = [_resident(process.pid) for process in processes]
     return Resident(sum(one.own_mb for one in found), sum(one.shared_mb for one in found))
 
 

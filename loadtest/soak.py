@@ -17,7 +17,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import psutil
 import yaml
 
 from clients.errors import ConfigError
@@ -28,7 +27,7 @@ from loadtest.coded_clips import coded_clips
 from loadtest.emulator.repository import assemble_emulated, models_of
 from loadtest.fifty import PROFILES, slope_per_min
 from loadtest.profile import read_profile
-from loadtest.resident import resident_of_tree
+from loadtest.resident import resident_of, tree_of
 from loadtest.watched_fleet import WatchedFleet
 
 _CLIP_S = 8
@@ -102,8 +101,8 @@ def _watch(looks: dict[str, tuple[int, list[Look]]], seconds: float, fleet: Watc
 
 def look_at_tree(pid: int, at_s: float) -> Look:
     """A process and all below it, now. Raises psutil.NoSuchProcess."""
-    tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    resident = resident_of_tree(pid)
+    tree = tree_of(pid)
+    resident = resident_of(tree)
     return Look(
         at_s,
         resident.own_mb,

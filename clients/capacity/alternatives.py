@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from clients.capacity.demand import Cameras, Demand, Host
-from clients.capacity.limits import limits
+from clients.capacity.limits import all_kept, limits
 from clients.data_sheet import GpuProfile
 from clients.types import Tier
 
@@ -58,7 +58,7 @@ def nearest(demand: Demand, card: GpuProfile, host: Host, cards: int) -> list[Ch
 
     def fits(situation: Situation) -> bool:
         found = limits(situation.demand, card, situation.host, situation.cards)
-        return all(limit.load <= 1 for limit in found)
+        return all_kept(found)
 
     levers = _levers(card)
     alone = {lever.name: step for lever in levers if (step := lever.solve(start, fits)) is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from clients.capacity.demand import Demand, Host
-from clients.capacity.limits import limits
+from clients.capacity.limits import all_kept, limits
 from clients.data_sheet import GpuProfile
 
 MOST = 10_000
@@ -20,7 +20,7 @@ def most_cameras(demand: Demand, card: GpuProfile, host: Host, *, cards: int = 1
     while low < high:
         middle = (low + high + 1) // 2
         found = limits(_scaled(demand, middle), card, host, cards)
-        low, high = (middle, high) if all(limit.load <= 1 for limit in found) else (low, middle - 1)
+        low, high = (middle, high) if all_kept(found) else (low, middle - 1)
     return low
 
 

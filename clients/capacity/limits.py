@@ -7,7 +7,7 @@ an AMD EPYC (docs/benchmarks); other processors differ.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,11 @@ class Placed:
     def on_cpu(self) -> int:
         """The others."""
         return self.group.count - self.on_card
+
+
+def all_kept(found: Iterable[Limit]) -> bool:
+    """Whether none of the limits is broken, its headroom counted."""
+    return all(limit.load <= 1 for limit in found)
 
 
 def limits(demand: Demand, card: GpuProfile, host: Host, cards: int) -> tuple[Limit, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 from clients.capacity.alternatives import Change, nearest
 from clients.capacity.cost import Cost, cost_json, cost_of
 from clients.capacity.demand import Demand, Host
-from clients.capacity.limits import Limit, limits, on_one_card
+from clients.capacity.limits import Limit, all_kept, limits, on_one_card
 from clients.data_sheet import GpuProfile
 from clients.types import Tier
 
@@ -58,7 +58,7 @@ class Plan:
     @property
     def fits(self) -> bool:
         """All limits are kept, headroom included."""
-        return all(limit.load <= 1 for limit in self.limits)
+        return all_kept(self.limits)
 
     @property
     def breaks_first(self) -> str:
@@ -105,7 +105,7 @@ def plan(demand: Demand, card: GpuProfile, host: Host, *, cards: int = 1, price_
     cost_now = costs(cards)
     found = limits(demand, card, host, cards)
     batching = on_one_card(demand, card, cards)
-    fits = all(limit.load <= 1 for limit in found)
+    fits = all_kept(found)
     others = () if fits else tuple(alternative(change) for change in nearest(demand, card, host, cards))
     return Plan(
         card.gpu,

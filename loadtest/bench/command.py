@@ -84,8 +84,8 @@ def _step(step: Step, options: argparse.Namespace, told: dict[str, Any]) -> None
         return
     for label, arguments in step.commands.items():
         path = kept_path(options.kept, step, arguments)
-        key = code_key(arguments)
-        found = None if options.again else _read(path, None if options.pages else key)
+        key = None if options.pages else code_key(arguments)
+        found = None if options.again else _read(path, key)
         if found is None:
             if options.pages:
                 told["left_out"][step.name] = f"nothing is kept of `{_shown(arguments)}`"
