@@ -7,6 +7,7 @@ FIFTY_SECONDS = $(if $(filter file,$(origin SECONDS)),60,$(SECONDS))
 SOAK_SECONDS = $(if $(filter file,$(origin SECONDS)),1800,$(SECONDS))
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+RENDER := .venv/bin/python -m demo render --cameras 8 --seconds 36
 CODE := clients deploy export loadtest demo tests
 
 .DEFAULT_GOAL := help
@@ -39,6 +40,7 @@ soak: setup ## a fleet under load for a long time, memory and open files watched
 	@.venv/bin/python -m loadtest soak --seconds $(SOAK_SECONDS)
 
 test: setup .venv/.test ## run all tests against a real Triton (installs torch, CPU build)
+	@$(RENDER) >/dev/null
 	.venv/bin/python -m pytest --numprocesses 3 --dist loadfile
 
 check: .venv/.test ## format, lint and types, as CI does
@@ -58,7 +60,7 @@ bench: setup .venv/.test ## run all benchmarks that can run here, rewrite docs/b
 	@.venv/bin/python -m loadtest bench $(foreach step,$(STEPS),--only $(step))
 
 stack: setup .venv/.test ## the profile cpu of docker-compose.yml, its commands and checks, without an engine; seconds until detections
-	@.venv/bin/python -m demo render --cameras 8 --seconds 36 >/dev/null
+	@$(RENDER) >/dev/null
 	@.venv/bin/python tests/compose_pod.py
 
 pins: .venv/.test ## pin anew what the images install, after a change of pyproject.toml's groups

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from deploy.run_repository import cpu_int8
 from export.spec import RUNTIMES
 
 
 def options(precision: str | None = None) -> dict[str, Any]:
     """`precision`: f32, bf16, or None for what the repository's configurations say."""
     chosen = precision or dict(RUNTIMES["openvino"].parameters)["precision"]
-    return {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": chosen}
+    unfused = {} if cpu_int8() == "integer" else {"LP_TRANSFORMS_MODE": "NO"}
+    return {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": chosen, **unfused}
 
 
 def compiled(model: bytes, precision: str | None = None) -> Any:

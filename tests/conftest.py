@@ -26,6 +26,7 @@ settings.register_profile("project", deadline=None, derandomize=True)  # a slow 
 settings.load_profile("project")
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "demo" / "weights"
+PATIENCE_S = 300.0  # nothing takes so long, on a machine five times slower than ours; what waits for nothing ends
 
 
 @pytest.fixture

@@ -17,10 +17,9 @@ from typing import Any
 
 import httpx
 import psutil
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 
 _URL = re.compile(r"the live wall: (https?://\S+)/")
-_READY_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ def serving(
         try:
             url = _ready(log, run, verify)
             headers = {"Authorization": f"Bearer {token}"} if token else {}
-            with httpx.Client(base_url=url, headers=headers, timeout=20, verify=verify) as client:
+            with httpx.Client(base_url=url, headers=headers, timeout=PATIENCE_S, verify=verify) as client:
                 yield Served(url, psutil.Process(run.pid), log, client)
         finally:
             run.send_signal(signal.SIGTERM)
@@ -68,7 +67,7 @@ def serving(
 
 
 def _ready(log: Path, run: subprocess.Popen[bytes], verify: ssl.SSLContext | bool) -> str:
-    deadline_s = time.monotonic() + _READY_S
+    deadline_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline_s and run.poll() is None:
         found = _URL.search(log.read_text())
         if found is not None and httpx.get(f"{found[1]}/readyz", verify=verify).status_code == 200:

@@ -17,7 +17,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from conftest import demo_clip, moving_square, write_clip
+from conftest import PATIENCE_S, demo_clip, moving_square, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 from live_servers import hls_server, jpegs, mjpeg, rtsp_server, tcp_server, udp_camera
@@ -394,7 +394,7 @@ async def test_a_fleet_makes_clips_and_videos(triton: TritonServer, tmp_path: Pa
     sinks = {"clips": {"folder": str(folder), "before_s": 1, "after_s": 0.5}, "videos": str(videos)}
     async with Fleet(parse_settings(content(triton.grpc_url, sinks=sinks), origin="test")) as fleet:
         await fleet.add_stream("city", str(demo_clip()), loop=True, zones=[zone])
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while not list(folder.glob("*.json")):
                 await asyncio.sleep(0.05)
         await fleet.remove_stream("city")

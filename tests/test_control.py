@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import moving_square, write_clip
+from conftest import PATIENCE_S, moving_square, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -236,7 +236,7 @@ async def test_a_real_server_is_steered(triton: TritonServer, tmp_path: Any) -> 
         "cameras": cameras,
     }
     async with Fleet(parse_settings(told, origin="test")) as fleet:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             async for _ in fleet.results("still"):  # a CPU is no T4: what its engines take is told at the second look
                 if (decision := fleet.decision) is not None and decision.slowness != 1.0:
                     break

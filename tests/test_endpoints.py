@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, moving_square, write_clip
+from conftest import PATIENCE_S, ROOT, moving_square, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -41,7 +41,6 @@ from loadtest.profile import read_profile
 
 COST_MS = {Tier.N: 1.0, Tier.M: 3.0, Tier.X: 7.0}
 CAMERAS = 4
-LONG_S = 90.0  # nothing here takes so long; a test that waits for what never comes ends
 
 # --- who gets a request ----------------------------------------------------------------------------------------
 
@@ -250,13 +249,13 @@ async def more(fleet: Fleet, count: int = 4) -> list[Result]:
                 break
         return found
 
-    async with asyncio.timeout(LONG_S):
+    async with asyncio.timeout(PATIENCE_S):
         return [result for one in await asyncio.gather(*map(of, fleet.lanes)) for result in one]
 
 
 async def until(fleet: Fleet, holds: Callable[[], bool]) -> None:
     """Take results until it holds."""
-    async with asyncio.timeout(LONG_S):
+    async with asyncio.timeout(PATIENCE_S):
         async for _ in fleet.results("0"):
             if holds():
                 return
@@ -360,7 +359,7 @@ def test_the_pool_benchmark_counts_both_servers(tmp_path: Path) -> None:
         "--out",
         str(tmp_path),
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert (told["kind"], told["errors"], list(told["servers"])) == ("emulated", 0, ["1", "2"])

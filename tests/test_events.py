@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, demo_clip
+from conftest import PATIENCE_S, ROOT, demo_clip
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
@@ -233,7 +233,7 @@ async def test_a_fleet_tells_what_happens_at_its_zones(triton: TritonServer, tmp
         reader = fleet.events()
         await fleet.add_stream("city", str(demo_clip()), loop=True, zones=[whole])
         kinds = set()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             async for event in reader:
                 assert (event.stream_id, event.zone, event.size_px) == ("city", "whole", (640, 360))
                 kinds.add(event.kind)

@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
-import openvino as ov
 import pytest
 import tensorrt_rtx as trt
 from conftest import MODELS, moving_square, write_clip
@@ -23,6 +22,7 @@ from export.errors import ExportError
 from export.graph import computes_in_half, is_quantised
 from export.parity import Difference
 from export.precision import check_fp16, converted, difference, in_fp32, rounding
+from export.serving import compiled
 from export.to_engine import Batches, build
 from export.to_half import to_half
 from export.verify import FUSED_MARK
@@ -89,18 +89,13 @@ def test_int8_leaves_attention_alone(int8: onnx.ModelProto) -> None:
 def test_openvino_computes_int8_as_onnx_runtime_does(
     full: onnx.ModelProto, int8: onnx.ModelProto, street: NDArray[np.uint8]
 ) -> None:
-    """The served runtime fuses Q/DQ into integer arithmetic; scores must stay near FP32's, as they do unfused."""
-    compiled = {
-        name: ov.Core().compile_model(
-            ov.Core().read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-        )
-        for name, model in (("full", full), ("int8", int8))
-    }
+    """The served runtime may fuse Q/DQ into integer arithmetic; scores must stay near FP32's, as they do unfused."""
+    engines = [compiled(model.SerializeToString(), "f32") for model in (full, int8)]
     errors = [
-        np.abs(np.subtract(*(compiled[name]({"frames": frame[None]})["candidates"][0, :100, 4] for name in compiled)))
+        np.abs(np.subtract(*(engine({"frames": frame[None]})["candidates"][0, :100, 4] for engine in engines)))
         for frame in street
     ]
-    assert 0 < np.mean(errors) < 0.05  # 0.5 with signed activations
+    assert 0 < np.mean(errors) < 0.05  # 0.5 with signed activations, 0.2 with integers on a CPU without VNNI
 
 
 def test_the_difference_sees_int8(full: onnx.ModelProto, int8: onnx.ModelProto, street: NDArray[np.uint8]) -> None:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import paho.mqtt.client as paho
 import pytest
 import trustme
-from conftest import demo_clip
+from conftest import PATIENCE_S, demo_clip
 from paho.mqtt.enums import CallbackAPIVersion
 from test_events import EVENT
 from test_library import content
@@ -107,9 +107,9 @@ def subscribed(port: int, topic: str = "#") -> Iterator[Messages]:
     client.on_connect = lambda client, *_: client.subscribe(topic, 1)
     client.connect("127.0.0.1", port)
     client.loop_start()
-    ready.get(timeout=20)
+    ready.get(timeout=PATIENCE_S)
     try:
-        yield lambda count: [arrived.get(timeout=20) for _ in range(count)]
+        yield lambda count: [arrived.get(timeout=PATIENCE_S) for _ in range(count)]
     finally:
         client.disconnect()
         client.loop_stop()
@@ -227,7 +227,7 @@ async def test_dead_sinks_do_not_disturb_a_fleet(triton: TritonServer, tmp_path:
                 receiver.stop()
                 mosquitto.stop()
                 results = fleet.results("city")
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(PATIENCE_S):
                     for _ in range(10):
                         await anext(results)
                 mosquitto.start()

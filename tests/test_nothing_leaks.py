@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import moving_square, write_clip
+from conftest import PATIENCE_S, moving_square, write_clip
 from test_fleet import configured, running, wait_for_lines
 from test_transports import opened, request
 from tritonclient.grpc.aio import InferenceServerClient
@@ -101,7 +101,7 @@ def test_a_killed_client_leaves_nothing_to_the_next(tmp_path: Path, own_triton: 
             processes.append(process.pid)
             assert mapped(own_triton) == 1, "its own, and none of a dead one"
             process.send_signal(kill)
-            _, log = process.communicate(timeout=30)
+            _, log = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     assert "1 regions of clients that live no more are given back" in log
     asyncio.run(until(lambda: mapped(own_triton) == 0))

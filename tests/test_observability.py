@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, moving_square, write_clip
+from conftest import PATIENCE_S, ROOT, moving_square, write_clip
 from test_fleet import configured, lines_of, running, wait_for_lines
 
 from clients.data_sheet import sheet
@@ -38,7 +38,9 @@ DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
 
 def promtool(*arguments: object) -> None:
     """Run it; what it complains of is the failure."""
-    done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -159,16 +161,16 @@ class Scraper:
     def is_ready(self) -> bool:
         """Whether it answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=PATIENCE_S) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
 
     def until(self, condition: Callable[[], bool], what: str = "ready") -> None:
         """Until it holds; a minute is more than anything here takes."""
-        deadline_s = time.monotonic() + 60
+        deadline_s = time.monotonic() + PATIENCE_S
         while not condition():
-            assert time.monotonic() < deadline_s, f"not within a minute: {what}"
+            assert time.monotonic() < deadline_s, f"it does not come to that: {what}"
             assert self.process is not None
             assert self.process.poll() is None, (self.folder / "log").read_text()
             time.sleep(0.1)
@@ -177,7 +179,7 @@ class Scraper:
         """The data of an answer. An error of the query is the failure."""
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{parameters}: {error.read().decode()}") from error
@@ -190,7 +192,7 @@ class Scraper:
         """As the kernel does it when memory is short."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=PATIENCE_S)
 
 
 @dataclass(slots=True)
@@ -230,7 +232,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             finally:
                 scraper.kill()
                 fleet.send_signal(signal.SIGTERM)
-                assert fleet.wait(timeout=30) == 0, (folder / "log").read_text()
+                assert fleet.wait(timeout=PATIENCE_S) == 0, (folder / "log").read_text()
 
 
 def test_every_target_is_scraped(stack: Stack) -> None:

@@ -243,7 +243,6 @@ input { name: "x" data_type: TYPE_FP32 dims: [4] }
 output { name: "y" data_type: TYPE_FP32 dims: [1] }
 instance_group { kind: KIND_CPU }
 dynamic_batching { max_queue_delay_microseconds: 200000 }
-parameters { key: "precision" value { string_value: "%s" } }
 """
 
 
@@ -270,10 +269,11 @@ def picky_model() -> bytes:
     return bytes(data.SerializeToString())
 
 
-def picky_repository(folder: Path, precision: str) -> Path:
+def picky_repository(folder: Path, **parameters: str) -> Path:
     version = folder / "picky" / "1"
     version.mkdir(parents=True)
-    (folder / "picky" / "config.pbtxt").write_text(PICKY % precision)
+    given = [f'parameters {{ key: "{key}" value {{ string_value: "{word}" }} }}\n' for key, word in parameters.items()]
+    (folder / "picky" / "config.pbtxt").write_text(PICKY + "".join(given))
     shutil.copy(configs.REPOSITORY / "openvino" / "model.py", version)
     (version / "model.onnx").write_bytes(picky_model())
     return folder
@@ -291,7 +291,7 @@ def test_one_request_that_cannot_be_computed_fails_alone(tmp_path: Path) -> None
             return error.message()
 
     with (
-        TritonServer(picky_repository(tmp_path / "repository", "f32"), log=tmp_path / "triton.log") as server,
+        TritonServer(picky_repository(tmp_path / "repository"), log=tmp_path / "triton.log") as server,
         triton.InferenceServerClient(server.grpc_url) as client,
         ThreadPoolExecutor(4) as pool,
     ):
@@ -303,11 +303,12 @@ def test_one_request_that_cannot_be_computed_fails_alone(tmp_path: Path) -> None
     assert max(entry.batch_size for entry in stats.batch_stats) > 1  # they were joined
 
 
-def test_an_unknown_precision_keeps_the_model_from_loading(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "words"), [("precision", "f32, bf16, auto"), ("int8", "integer, float")])
+def test_an_unknown_parameter_keeps_the_model_from_loading(tmp_path: Path, name: str, words: str) -> None:
     """A precision that OpenVINO does not have is named when the server starts, not silently replaced."""
-    repository = picky_repository(tmp_path / "repository", "f8")
+    repository = picky_repository(tmp_path / "repository", **{name: "f8"})
     server = TritonServer(repository, log=tmp_path / "triton.log")
-    with pytest.raises(ModelLoadFailed, match="parameter precision: expected one of f32, bf16, auto, got 'f8'"):
+    with pytest.raises(ModelLoadFailed, match=f"parameter {name}: expected one of {words}, got 'f8'"):
         server.start()
 
 

@@ -16,13 +16,14 @@ import numpy as np
 import onnx
 import pytest
 import tritonclient.grpc as triton
+from conftest import PATIENCE_S
 from google.protobuf import text_format
 from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from clients.errors import ConfigError
 from clients.types import Tier
-from deploy.run_repository import REPOSITORY, assemble, cpu_precision
+from deploy.run_repository import REPOSITORY, assemble, cpu_int8, cpu_precision
 from deploy.server import TritonServer
 from deploy.triton import main
 
@@ -139,7 +140,7 @@ def test_exported_tiers_that_nobody_wants_stay_out(models: Path, tmp_path: Path)
 
 
 def test_configurations_are_the_committed_ones(models: Path, tmp_path: Path) -> None:
-    """With no settings nothing is changed but the parameters that the ensembles carry."""
+    """With no settings nothing is changed but the parameters that the ensembles carry, and what this CPU can."""
     assemble(tmp_path, [Tier.N], models_dir=models)
     for folder in tmp_path.iterdir():
         expected, got = read(committed(folder.name)), read(folder / CONFIG)
@@ -147,6 +148,8 @@ def test_configurations_are_the_committed_ones(models: Path, tmp_path: Path) -> 
             assert json.loads(strings(got)["labels"]) == ["person", "car"]
             assert (strings(got)["canvas"], strings(got)["precision"]) == ("640x384", "f32")
             got.ClearField("parameters")
+        if folder.name in ("yolo12n_engine", "postprocess"):
+            assert got.parameters.pop("int8").string_value == cpu_int8()
         assert got == expected
 
 
@@ -168,7 +171,7 @@ def test_settings_reach_the_configurations(models: Path, tmp_path: Path) -> None
     """Precision and threads go to the engine and postprocess, and the ensembles state the precision that runs."""
     assemble(tmp_path, [Tier.N], models_dir=models, precision="bf16", threads=3)
     for name in ("yolo12n_engine", "postprocess"):
-        assert strings(read(tmp_path / name / CONFIG)) == {"precision": "bf16", "threads": "3"}
+        assert strings(read(tmp_path / name / CONFIG)) == {"precision": "bf16", "threads": "3", "int8": cpu_int8()}
     for name in ("yolo12n", "yolo12n_jpeg"):
         assert strings(read(tmp_path / name / CONFIG))["precision"] == "bf16"
 
@@ -333,7 +336,7 @@ def test_the_command_serves_until_it_is_interrupted(models: Path, tmp_path: Path
             assert (told["tiers"], told["missing"], told["grpc"]) == (["yolo12n"], ["yolo12m"], f"127.0.0.1:{ports[1]}")
             assert _ask(told["grpc"]) == (300, 90.0, 3)
             launcher.send_signal(signal.SIGTERM)
-            rest, complaints = launcher.communicate(timeout=30)
+            rest, complaints = launcher.communicate(timeout=PATIENCE_S)
         finally:
             launcher.kill()
     assert (launcher.returncode, rest) == (0, "")
@@ -369,7 +372,7 @@ def _ask(url: str) -> tuple[int, float, int]:
                 kind = "UINT8" if array.dtype == np.uint8 else "FP32"
                 inputs.append(triton.InferInput(key, array.shape, kind))
                 inputs[-1].set_data_from_numpy(array)
-            result = client.infer(name, inputs, client_timeout=30)
+            result = client.infer(name, inputs, client_timeout=PATIENCE_S)
             answers.append((result.as_numpy("detections"), result.as_numpy("count")))
     finally:
         client.close()
@@ -390,7 +393,7 @@ def _ask(url: str) -> tuple[int, float, int]:
 def test_the_command_refuses_unusable_files_in_one_line(arguments: list[str], complaint: str) -> None:
     """What cannot be used ends with code 2 and one line that says it, without a traceback."""
     command = [sys.executable, "-m", "deploy.triton", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert [complaint in line for line in done.stderr.splitlines()] == [True]
 
@@ -424,7 +427,12 @@ def test_the_command_takes_its_choices_from_a_configuration(models: Path, tmp_pa
 
     def outcome(*arguments: str) -> tuple[int, list[str]]:
         done = subprocess.run(
-            [*command, *_free_ports(), *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+            [*command, *_free_ports(), *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
         )
         return done.returncode, done.stderr.splitlines()
 
@@ -456,6 +464,26 @@ def test_the_precision_follows_the_cpu(tmp_path: Path, text: str, expected: str)
     cpuinfo.write_text(text)
     assert cpu_precision(cpuinfo) == expected
     assert cpu_precision(tmp_path / "missing") == "f32"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("flags : fpu avx512_vnni\nflags : fpu avx_vnni\n", "integer"),
+        ("flags : fpu amx_int8\n", "integer"),
+        ("flags : fpu avx512_vnni\nflags : fpu avx512bw\n", "float"),
+        ("processor : 0\n", "float"),
+    ],
+    ids=["both cores", "amx", "one core of two", "no flags"],
+)
+def test_int8_is_computed_as_the_cpu_can(tmp_path: Path, text: str, expected: str) -> None:
+    """Integers only where every core adds products of eight bits in 32; the run repository says which."""
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(text)
+    assert cpu_int8(cpuinfo) == expected
+    assembled = assemble(tmp_path / "run", [Tier.N], models_dir=REPOSITORY.parent / "demo" / "weights")
+    config = text_format.Parse((assembled.path / "yolo12n_engine" / "config.pbtxt").read_text(), ModelConfig())
+    assert config.parameters["int8"].string_value == cpu_int8()
 
 
 def test_auto_is_never_what_a_figure_says(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, moving_square, write_clip
+from conftest import PATIENCE_S, ROOT, moving_square, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 from test_fleet import N_ONLY, clients, one_clear_line
@@ -122,7 +122,7 @@ def test_two_shards_share_a_file(tmp_path: Path, triton: TritonServer) -> None:
     finally:
         for run in runs:
             run.terminate()
-        outputs = [run.communicate(timeout=30)[0] for run in runs]
+        outputs = [run.communicate(timeout=PATIENCE_S)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0]
     held = [set(json.loads(output.splitlines()[-1])["per_camera"]) for output in outputs]
     assert held == [{name for name in (*names, "one-more") if Shard(i, (1.0, 1.0)).owns(name)} for i in range(2)]
@@ -170,7 +170,7 @@ def _seen(results: Path) -> set[str]:
 
 
 def _until(runs: list[subprocess.Popen[str]], holds: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 90
+    deadline_s = time.monotonic() + PATIENCE_S
     while not holds():
         assert all(run.poll() is None for run in runs), "a shard has ended"
         assert time.monotonic() < deadline_s, "it does not come to that"

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 import trustme
+from conftest import PATIENCE_S
 from test_events import EVENT, HERE
 from test_zones import watched
 
@@ -65,7 +66,7 @@ class Receiver:
 
     def take(self) -> Posted:
         """The next request."""
-        return self.arrived.get(timeout=20)
+        return self.arrived.get(timeout=PATIENCE_S)
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers["Content-Length"]))

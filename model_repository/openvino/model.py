@@ -6,6 +6,8 @@ others are answered. Parameters of the configuration:
 
 - `precision`: `f32` (default), `bf16`, or `auto` (OpenVINO's choice: bf16 where the CPU has it, silently).
 - `threads`: how many CPU threads one run may use; 0 is all cores.
+- `int8`: `integer` (default): Q/DQ pairs become integer arithmetic; `float`: they round, and all is computed in floats,
+  no faster, but right on a CPU without VNNI, where OpenVINO's sums of integers overflow.
 
 Knows nothing of detection.
 """
@@ -21,6 +23,7 @@ import openvino as ov
 import triton_python_backend_utils as pb_utils
 
 _PRECISIONS = ("f32", "bf16", "auto")
+_INT8 = ("integer", "float")
 
 
 class TritonPythonModel:
@@ -56,11 +59,7 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(f"{path}: OpenVINO cannot compile it: {reason}") from error
 
     def _options(self) -> dict[str, Any]:
-        precision = self._parameter("precision", "f32")
-        if precision not in _PRECISIONS:
-            raise pb_utils.TritonModelException(
-                f"parameter precision: expected one of {', '.join(_PRECISIONS)}, got {precision!r}"
-            )
+        precision = self._chosen("precision", _PRECISIONS)
         threads = self._parameter("threads", "0")
         if not threads.isdigit():
             raise pb_utils.TritonModelException(f"parameter threads: expected 0 or a count, got {threads!r}")
@@ -69,7 +68,16 @@ class TritonPythonModel:
             options["INFERENCE_PRECISION_HINT"] = precision
         if int(threads):
             options["INFERENCE_NUM_THREADS"] = int(threads)
+        if self._chosen("int8", _INT8) == "float":
+            options["LP_TRANSFORMS_MODE"] = "NO"
         return options
+
+    def _chosen(self, name: str, words: tuple[str, ...]) -> str:
+        """A parameter's word, by default the first."""
+        chosen = self._parameter(name, words[0])
+        if chosen not in words:
+            raise pb_utils.TritonModelException(f"parameter {name}: expected one of {', '.join(words)}, got {chosen!r}")
+        return chosen
 
     def _parameter(self, name: str, default: str) -> str:
         return str(self.config.get("parameters", {}).get(name, {}).get("string_value", default))

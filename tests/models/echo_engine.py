@@ -16,7 +16,7 @@ SQUARE, BITS, COLUMNS, TOP = 32, 24, 12, 96
 class TritonPythonModel:
     """One candidate per frame; every twentieth batch takes `LATE_S` seconds."""
 
-    LATE_S = 1.3
+    LATE_S = 2.2
 
     def initialize(self, args):
         """Chance is seeded: the same run is late at the same batches."""
