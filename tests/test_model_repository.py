@@ -263,7 +263,8 @@ def test_numpy_2_is_refused_at_load(path: str) -> None:
 
 @pytest.mark.usefixtures("triton_utils")
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
-def test_measurements_compile_as_the_server_does(precision: str) -> None:
+@pytest.mark.parametrize("int8", ["integer", "float"])
+def test_measurements_compile_as_the_server_does(precision: str, int8: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`export.serving` repeats the options of model.py, which cannot be imported outside the server."""
     location = importlib.util.spec_from_file_location("backend_model", configs.REPOSITORY / "openvino/model.py")
     assert location is not None
@@ -271,5 +272,7 @@ def test_measurements_compile_as_the_server_does(precision: str) -> None:
     module = importlib.util.module_from_spec(location)
     location.loader.exec_module(module)
     model = module.TritonPythonModel()
-    model.config = {"parameters": {"precision": {"string_value": precision}, "threads": {"string_value": "0"}}}
+    given = {"precision": precision, "threads": "0", "int8": int8}
+    model.config = {"parameters": {name: {"string_value": word} for name, word in given.items()}}
+    monkeypatch.setattr(serving, "cpu_int8", lambda: int8)
     assert model._options() == serving.options(precision)
