@@ -45,7 +45,7 @@ def control_of(settings: Settings, served: Served, wanted: dict[str, Tier]) -> C
         capacity_ms_per_s=_CAPACITY_MS_PER_S,
         gpu_utilization_threshold=settings.monitoring.gpu_utilization_threshold,
         first_window=first_window(settings),
-        least_window=min(2, most),
+        least_window=min(2, first_window(settings)),
         largest_window=most,
     )
     policy = saving.switching if saving.enable_model_switching else "fixed"

@@ -65,7 +65,7 @@ def settings(server: TritonServer, **sections: dict[str, Any]) -> Settings:
     content = {
         "model": {"default": "yolo12m", "fallback": "yolo12n", "high_precision": "yolo12m", "retry_s": 0.5},
         "triton": {"url": server.grpc_url, "transport": "shm"},
-        "system": {"target_fps": 10},
+        "system": {"target_fps": 3, "min_batch_size": 1, "max_batch_size": 2},
         "optimization": {"enable_model_switching": False},
         "sinks": {"jsonl": None},
     }
@@ -180,7 +180,7 @@ async def test_a_tier_that_is_unloaded_falls_back_and_returns(controlled: Triton
     n, m = fleet.stats().cameras
     assert (n.verdicts.get(Verdict.FAILED, 0), n.fallbacks) == (0, 0)
     assert m.fallbacks >= 3
-    assert m.verdicts[Verdict.FAILED] == fleet.stats().errors >= 3, "each one counted"
+    assert m.verdicts[Verdict.FAILED] == fleet.stats().errors >= 1, "each one counted"
     await until(lambda: mapped(controlled) == 0)
     assert ours() == []
 

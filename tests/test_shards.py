@@ -149,7 +149,7 @@ def _name_of(index: int) -> str:
 
 def _write(config: Path, clip: Path, triton: TritonServer, names: list[str]) -> None:
     cameras = [{"id": name, "source": str(clip), "loop": True} for name in names]
-    content = {"model": N_ONLY, "triton": {"url": triton.grpc_url}, "system": {"target_fps": 3}, "cameras": cameras}
+    content = {"model": N_ONLY, "triton": {"url": triton.grpc_url}, "system": {"target_fps": 0.3}, "cameras": cameras}
     fresh = config.with_suffix(".new")
     fresh.write_text(yaml.safe_dump(content))
     fresh.replace(config)
