@@ -39,13 +39,13 @@ def control_of(settings: Settings, served: Served, wanted: dict[str, Tier]) -> C
     if saving.governor == "off":
         return None
     costs = tier_costs({tier: T4_COST_MS[tier] for tier in served.tiers})
-    most = in_flight_window(settings)
+    first, most = first_window(settings), in_flight_window(settings)
     rules = GovernorRules(
         age_objective_ms=settings.monitoring.age_objective_ms,
         capacity_ms_per_s=_CAPACITY_MS_PER_S,
         gpu_utilization_threshold=settings.monitoring.gpu_utilization_threshold,
-        first_window=first_window(settings),
-        least_window=min(2, first_window(settings)),
+        first_window=first,
+        least_window=min(2, first),
         largest_window=most,
     )
     policy = saving.switching if saving.enable_model_switching else "fixed"

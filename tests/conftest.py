@@ -26,7 +26,9 @@ settings.register_profile("project", deadline=None, derandomize=True)  # a slow 
 settings.load_profile("project")
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "demo" / "weights"
-PATIENCE_S = 300.0  # nothing takes so long, on a machine five times slower than ours; what waits for nothing ends
+# how long a test waits for something to happen, on a machine five times slower than ours; how long a program may
+# take to answer or to end has a bound of its own, where it is tested
+PATIENCE_S = 300.0
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from conftest import PATIENCE_S, moving_square, write_clip
+from conftest import moving_square, write_clip
 
 from clients.gate import GateRules
 from clients.inference.memory import MemoryTransport
@@ -92,7 +92,7 @@ async def running(sources: dict[str, str], live: LiveOptions = QUICK, **others: 
         yield fleet
     finally:
         fleet.pipeline.stop()
-        await asyncio.wait_for(run, PATIENCE_S)
+        await asyncio.wait_for(run, 20)
     for lane in fleet.lanes.values():
         decoded, verdicts = lane.camera.counts()
         assert decoded == verdicts.total()

@@ -57,7 +57,7 @@ def serving(
         try:
             url = _ready(log, run, verify)
             headers = {"Authorization": f"Bearer {token}"} if token else {}
-            with httpx.Client(base_url=url, headers=headers, timeout=PATIENCE_S, verify=verify) as client:
+            with httpx.Client(base_url=url, headers=headers, timeout=20, verify=verify) as client:
                 yield Served(url, psutil.Process(run.pid), log, client)
         finally:
             run.send_signal(signal.SIGTERM)

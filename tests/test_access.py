@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import trustme
-from conftest import MODELS, PATIENCE_S, moving_square, write_clip
+from conftest import MODELS, moving_square, write_clip
 from served import serving
 from tritonclient.utils import InferenceServerException
 
@@ -91,7 +91,7 @@ def test_http_is_restricted_the_same_way(guarded: Guarded) -> None:
     """What gRPC refuses, HTTP refuses too, and with the key both give it."""
 
     def status(method: str, path: str, headers: dict[str, str]) -> int:
-        connection = http.client.HTTPConnection(guarded.server.http_url.removeprefix("http://"), timeout=PATIENCE_S)
+        connection = http.client.HTTPConnection(guarded.server.http_url.removeprefix("http://"), timeout=10)
         try:
             connection.request(method, path, headers=headers)
             return connection.getresponse().status

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import PATIENCE_S, ROOT, moving_square, write_clip
+from conftest import ROOT, moving_square, write_clip
 from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
@@ -305,7 +305,7 @@ def run(cluster: Any, card: TritonServer, tmp_path: Path) -> Iterator[ClusterRun
 
 def scraped(port: int) -> dict[str, Metric]:
     """What a scrape gives, by name."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         return {one.name: one for one in text_string_to_metric_families(answer.read().decode())}
 
 
@@ -348,7 +348,7 @@ def test_a_fleet_obeys_the_newest_beat_and_ends_alone(run: ClusterRun) -> None:
     run.write(CAMERAS[:2])
     command = [sys.executable, "-c", ON_NODE, str(run.config), str(run.folder)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=environment)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
     assert process.returncode == 75, process.stderr
     assert "no word from the driver for 4.5 s" in process.stderr
     assert json.loads(process.stdout) == [CAMERAS[:2], CAMERAS[:1], CAMERAS[:1], CAMERAS[:2]]
@@ -359,7 +359,7 @@ def test_no_card_is_one_line(run: ClusterRun) -> None:
     """After a bounded time it says what was expected; nothing is printed that is not JSON."""
     run.start(CAMERAS, "--wait", "1")
     assert run.process is not None
-    output, _ = run.process.communicate(timeout=PATIENCE_S)
+    output, _ = run.process.communicate(timeout=90)
     assert (run.process.returncode, output) == (1, "")
     (told,) = run.events("message")[-1:]
     assert told["message"].startswith("no node with a card is there after 1 s, and 1 without: expected one that was")

@@ -14,7 +14,7 @@ import av
 import jsonschema
 import pytest
 from compose_file import PROFILES, ROOT, STACKS, command, compose, in_order, services, variables
-from conftest import PATIENCE_S, moving_square, write_clip
+from conftest import moving_square, write_clip
 from live_servers import rtsp_server
 from packaging.requirements import Requirement
 
@@ -275,7 +275,7 @@ def test_a_folder_of_clips_is_served_as_so_many_cameras(tmp_path: Path) -> None:
     with rtsp_server("--folder", str(tmp_path), "--cameras", "3") as port:
         for number in (1, 2, 3):
             url = f"rtsp://127.0.0.1:{port}/cam{number:02}"
-            with av.open(url, options={"rtsp_transport": "tcp"}, timeout=PATIENCE_S) as camera:
+            with av.open(url, options={"rtsp_transport": "tcp"}, timeout=20) as camera:
                 widths.append(camera.streams.video[0].codec_context.width)
     assert widths == [320, 160, 320]
 

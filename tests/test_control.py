@@ -221,6 +221,15 @@ def test_the_configuration_chooses_the_policies() -> None:
     assert decision.orders == Orders(4, 800.0, 1.0, decision.orders.reason)
 
 
+@pytest.mark.parametrize("size", [1, 2, 16])
+def test_the_window_begins_with_the_smallest_batch(size: int) -> None:
+    """Whatever min_batch_size is allowed, one request at a time too."""
+    settings = parse_settings({"model": {"default": "n"}, "system": {"min_batch_size": size}}, origin="test")
+    control = control_of(settings, Served((Tier.N,), {Tier.N: ()}, {Tier.N: 16}, "f32"), {"a": Tier.N})
+    assert control is not None
+    assert control.look(Reading(), 0, 0).orders.window == size
+
+
 @pytest.mark.anyio
 async def test_a_real_server_is_steered(triton: TritonServer, tmp_path: Any) -> None:
     """A busy camera and a still one on a real Triton: the budget follows what the engines really take."""

@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 import pytest
 from av.video.frame import PictureType
-from conftest import PATIENCE_S
 
 from clients.sources.colour import Scaler, to_bgr
 from demo.__main__ import main
@@ -250,7 +249,7 @@ def test_two_who_render_the_same_clip_share_the_work(tmp_path: Path) -> None:
     """Whoever comes second waits and finds it there; neither fails."""
     command = [sys.executable, "-m", "demo", "render", "--cameras", "1", "--seconds", "1", "--out", str(tmp_path)]
     both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    told = [json.loads(one.communicate(timeout=PATIENCE_S)[0].splitlines()[-1]) for one in both]
+    told = [json.loads(one.communicate(timeout=120)[0].splitlines()[-1]) for one in both]
     assert [one.returncode for one in both] == [0, 0]
     assert sorted(one["rendered"] for one in told) == [0, 1]
     assert sorted(one["cached"] for one in told) == [0, 1]

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE_S, ROOT, demo_clip
+from conftest import ROOT, demo_clip
 
 from clients.config import load_settings
 from demo.run import with_cameras
@@ -16,7 +16,7 @@ from deploy.run_repository import cpu_precision
 def demo_run(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     command = [sys.executable, "-m", "demo", "run", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
 
 
 def test_the_demo_ends_with_its_summary() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from conftest import PATIENCE_S, ROOT, moving_square, write_clip
+from conftest import ROOT, moving_square, write_clip
 from test_metrics import scraped
 
 from clients.blocking import BlockingFleet
@@ -275,7 +275,7 @@ def test_what_the_readme_shows_runs(triton: TritonServer, clip: str, tmp_path: P
     command = [sys.executable, "-W", "error", "-c", EXAMPLES[number]]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     process = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert process.returncode == 0, process.stderr
     assert re.search(r"^gate-3 \d+ ", process.stdout, re.MULTILINE), process.stdout

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PATIENCE_S, moving_square, write_clip
+from conftest import moving_square, write_clip
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -43,7 +43,7 @@ def port() -> int:
 
 def scraped(port: int) -> dict[str, Metric]:
     """What a scrape gives, by name."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     return {family.name: family for family in text_string_to_metric_families(text)}
 
@@ -203,7 +203,7 @@ async def test_a_port_in_use_is_one_clear_error(port: int) -> None:
         pass
     assert str(raised.value) == f"monitoring.metrics_port: 127.0.0.1:{port} cannot be used: Address already in use"
     with served_metrics(Monitoring(), pipeline, dict), pytest.raises(OSError, match="refused"):
-        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+        socket.create_connection(("127.0.0.1", port), timeout=5)
 
 
 def test_buckets_count_what_does_not_exceed_them() -> None:

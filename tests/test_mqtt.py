@@ -107,9 +107,9 @@ def subscribed(port: int, topic: str = "#") -> Iterator[Messages]:
     client.on_connect = lambda client, *_: client.subscribe(topic, 1)
     client.connect("127.0.0.1", port)
     client.loop_start()
-    ready.get(timeout=PATIENCE_S)
+    ready.get(timeout=20)
     try:
-        yield lambda count: [arrived.get(timeout=PATIENCE_S) for _ in range(count)]
+        yield lambda count: [arrived.get(timeout=20) for _ in range(count)]
     finally:
         client.disconnect()
         client.loop_stop()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE_S, moving_square, write_clip
+from conftest import moving_square, write_clip
 from test_fleet import configured, running, wait_for_lines
 from test_transports import opened, request
 from tritonclient.grpc.aio import InferenceServerClient
@@ -53,8 +53,12 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def controlled(tmp_path: Path) -> Iterator[TritonServer]:
-    """A real Triton that loads and unloads models when asked, with n and m on an emulated card."""
-    assemble_emulated(tmp_path / "card", read_profile(PROFILES / "t4.json"), [Tier.N, Tier.M])
+    """A real Triton that loads and unloads models when asked, with n and m on an emulated card.
+
+    A slow card, whose queues wait as much longer: a machine that is busy with loading must not make it refuse frames.
+    """
+    slow = Emulation(time_scale=8)
+    assemble_emulated(tmp_path / "card", read_profile(PROFILES / "t4.json"), [Tier.N, Tier.M], slow)
     control = ("--model-control-mode=explicit", "--load-model=*")  # the product's own server never does
     with TritonServer(models_of(tmp_path / "card"), log=tmp_path / "triton.log", extra_args=control) as server:
         yield server
@@ -65,7 +69,7 @@ def settings(server: TritonServer, **sections: dict[str, Any]) -> Settings:
     content = {
         "model": {"default": "yolo12m", "fallback": "yolo12n", "high_precision": "yolo12m", "retry_s": 0.5},
         "triton": {"url": server.grpc_url, "transport": "shm"},
-        "system": {"target_fps": 3, "min_batch_size": 1, "max_batch_size": 2},
+        "system": {"target_fps": 10},
         "optimization": {"enable_model_switching": False},
         "sinks": {"jsonl": None},
     }
@@ -101,7 +105,7 @@ def test_a_killed_client_leaves_nothing_to_the_next(tmp_path: Path, own_triton: 
             processes.append(process.pid)
             assert mapped(own_triton) == 1, "its own, and none of a dead one"
             process.send_signal(kill)
-            _, log = process.communicate(timeout=PATIENCE_S)
+            _, log = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "1 regions of clients that live no more are given back" in log
     asyncio.run(until(lambda: mapped(own_triton) == 0))
@@ -180,7 +184,7 @@ async def test_a_tier_that_is_unloaded_falls_back_and_returns(controlled: Triton
     n, m = fleet.stats().cameras
     assert (n.verdicts.get(Verdict.FAILED, 0), n.fallbacks) == (0, 0)
     assert m.fallbacks >= 3
-    assert m.verdicts[Verdict.FAILED] == fleet.stats().errors >= 1, "each one counted"
+    assert m.verdicts[Verdict.FAILED] == fleet.stats().errors >= 3, "each one counted"
     await until(lambda: mapped(controlled) == 0)
     assert ours() == []
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import PATIENCE_S, ROOT, demo_frame
+from conftest import ROOT, demo_frame
 from numpy.typing import NDArray
 from tritonclient.grpc import InferenceServerClient, InferInput
 
@@ -48,7 +48,7 @@ def truth(triton: TritonServer, picture: Path) -> NDArray[np.float32]:
 def run(command: list[str], triton: TritonServer) -> subprocess.CompletedProcess[str]:
     """With the address that the page's code reads."""
     environment = os.environ | {"TRITON": triton.http_url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-    return subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=PATIENCE_S)
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=60)
 
 
 @pytest.mark.parametrize("code", [BINARY, PLAIN], ids=["binary", "json"])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MODELS, PATIENCE_S, ROOT
+from conftest import MODELS, ROOT
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
@@ -143,7 +143,7 @@ def test_the_launcher_ends_at_once(tmp_path: Path) -> None:
     """`python -m deploy.triton` on a plan that fits nowhere: one line, exit code 2, no server and no wait."""
     models = plans(tmp_path / "plans", batches={"largest": 1})
     command = [sys.executable, "-m", "deploy.triton", "--runtime", "tensorrt", "--tiers", "n", "--models", str(models)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"TensorRT could not load {models / NAME / '1' / 'model.plan'}: built for batches up to 1,")

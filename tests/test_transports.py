@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PATIENCE_S, demo_frame
+from conftest import demo_frame
 
 from clients.config import parse_settings
 from clients.errors import ConfigError, InferenceError, ModelError, NoSharedMemory, RequestTimeout, ServerUnavailable
@@ -38,7 +38,7 @@ def request(**changes: object) -> Request:
 
 
 @asynccontextmanager
-async def opened(url: str, name: str, timeout_ms: float = 60_000) -> AsyncIterator[Transport]:
+async def opened(url: str, name: str, timeout_ms: float = 20_000) -> AsyncIterator[Transport]:
     """A started transport of this name."""
     settings = parse_settings({"triton": {"transport": name, "timeout_ms": timeout_ms}}, origin="test")
     with ThreadPoolExecutor(2) as workers:
@@ -288,6 +288,6 @@ async def test_closing_does_not_wait_for_a_frozen_server(own_triton: TritonServe
     try:
         with pytest.raises(RequestTimeout):
             await transport.infer(request())
-        await asyncio.wait_for(transport_context.__aexit__(None, None, None), PATIENCE_S)
+        await asyncio.wait_for(transport_context.__aexit__(None, None, None), 20)
     finally:
         os.kill(own_triton.pid, signal.SIGCONT)

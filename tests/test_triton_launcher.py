@@ -19,7 +19,6 @@ import numpy as np
 import psutil
 import pytest
 import tritonclient.grpc as triton
-from conftest import PATIENCE_S
 
 from deploy.claim import SHARED_MEMORY, claim, remove, remove_stale, scratch
 from deploy.errors import (
@@ -76,7 +75,7 @@ def doubled(server: TritonServer, values: list[float]) -> list[float]:
     try:
         given = triton.InferInput("given", [len(values)], "FP32")
         given.set_data_from_numpy(np.array(values, dtype=np.float32))
-        answer = client.infer("double", [given], client_timeout=PATIENCE_S)
+        answer = client.infer("double", [given], client_timeout=20)
         return [float(value) for value in answer.as_numpy("doubled")]
     finally:
         client.close()
@@ -100,7 +99,7 @@ def left_of(mark: str) -> list[str]:
     return processes + [str(file) for file in files]
 
 
-def wait_for_end(pid: int, timeout_s: float = PATIENCE_S) -> None:
+def wait_for_end(pid: int, timeout_s: float = 20) -> None:
     """Return when a process that need not be our child has ended."""
     try:
         handle = os.pidfd_open(pid)
@@ -139,7 +138,7 @@ def test_a_started_server_answers_on_loopback(server: TritonServer) -> None:
     """When start returns, the model answers, on every service, at addresses of this host only."""
     assert doubled(server, [1.0, 2.5]) == [2.0, 5.0]
     for url in (f"{server.http_url}/v2/health/ready", server.metrics_url):
-        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
+        with urllib.request.urlopen(url, timeout=10) as answer:
             assert answer.status == 200
     listening = [c.laddr for c in psutil.Process(server.pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
     assert len(listening) >= 3

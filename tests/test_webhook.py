@@ -21,7 +21,6 @@ from typing import Any
 
 import pytest
 import trustme
-from conftest import PATIENCE_S
 from test_events import EVENT, HERE
 from test_zones import watched
 
@@ -66,7 +65,7 @@ class Receiver:
 
     def take(self) -> Posted:
         """The next request."""
-        return self.arrived.get(timeout=PATIENCE_S)
+        return self.arrived.get(timeout=20)
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers["Content-Length"]))
