@@ -85,7 +85,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
 
 def test_fifty_cameras_at_planned_load_pass(tmp_path: Path) -> None:
     """The command of scripts: no server is there, one is started, loaded at 60 %, judged and stopped again."""
-    code, report, err = run(tmp_path, *LOAD, "-t", "4s")
+    code, report, err = run(tmp_path, *LOAD, "-t", "8s")
     assert code == 0, err
     assert report["passed"]
     assert report["problems"] == []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -158,13 +158,13 @@ class Edited:
         before = {name: inferred(self.results, name) for name in names}
         while not all(inferred(self.results, name) >= before[name] + 3 for name in names):
             assert process.poll() is None, self.log.read_text()
-            os.sched_yield()
+            time.sleep(0.05)
 
     def until_said(self, process: subprocess.Popen[str], words: str) -> None:
         """Until a line of the log says so."""
         while words not in self.log.read_text():
             assert process.poll() is None, self.log.read_text()
-            os.sched_yield()
+            time.sleep(0.05)
 
 
 def test_a_changed_file_changes_its_cameras_only(tmp_path: Path, triton: TritonServer) -> None:
