@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +30,16 @@ MODELS = ROOT / "demo" / "weights"
 # how long a test waits for something to happen, on a machine five times slower than ours; how long a program may
 # take to answer or to end has a bound of its own, where it is tested
 PATIENCE_S = 300.0
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """A command that is run in this process logs to the stderr that pytest shows it: not beyond its test."""
+    yield
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if type(handler) is logging.StreamHandler:  # pytest's own ones are derived from it
+            root.removeHandler(handler)
 
 
 @pytest.fixture
