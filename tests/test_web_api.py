@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import resource
 import socket
 import subprocess
@@ -354,6 +356,16 @@ def token_is_asked(served: Served) -> None:
         assert "HttpOnly" in response.headers["set-cookie"]
         assert "letmein" not in response.headers["set-cookie"]
         assert stranger.get("/v1/streams").status_code == 200
+
+
+@pytest.mark.anyio
+async def test_the_address_is_open_when_it_is_announced(caplog: pytest.LogCaptureFixture) -> None:
+    """Who reads it from the log and asks at once is not refused, though the event loop has not come to the server."""
+    with caplog.at_level(logging.INFO):
+        async with web_serving(Roster(parse_settings({"web": {"enabled": True, "port": 0}}, origin="test"))):
+            found = re.search(r"the live wall: http://([\d.]+):(\d+)/", caplog.text)
+            assert found is not None
+            socket.create_connection((found[1], int(found[2])), timeout=5).close()
 
 
 @pytest.mark.anyio

@@ -163,6 +163,7 @@ def _listen(web: Web) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((web.host, web.port))
+        listener.listen(MOST_CONNECTIONS)  # from here on who comes waits, and is not refused
     except OSError as error:
         listener.close()
         reason = error.strerror or error
