@@ -69,14 +69,15 @@ def evaluate(
     progress: Callable[[int, int], None],
 ) -> dict[str, Score]:
     """Export each variant and measure it: see `measure`. `calibration` as for an export. Raises ExportError."""
-    checkpoint = weights.chosen(reference.tier, reference.weights, untrained=False)
+    checkpoint, pictures = _read(spec, reference)  # before the long work: labels may be unusable
     engine = engine_onnx(prepare(checkpoint.network), spec)
     frames = None if set(variants) <= {"fp32"} else calibration_canvases(calibration, spec.canvas)
     engines = {
         variant: engine if variant == "fp32" or frames is None else converted(engine, variant, frames)[0]
         for variant in variants
     }
-    return measure(spec, reference, engines, progress)
+    original = weights.chosen(reference.tier, reference.weights, untrained=False)  # the export changed the first one
+    return _measured(spec, original, pictures, engines, progress)
 
 
 def measure(
@@ -86,8 +87,21 @@ def measure(
 
     Raises ExportError: unusable weights or labels.
     """
+    return _measured(spec, *_read(spec, reference), engines, progress)
+
+
+def _read(spec: Spec, reference: Reference) -> tuple[weights.Checkpoint, LabelledSet]:
     checkpoint = weights.chosen(reference.tier, reference.weights, untrained=False)
-    pictures = labelled_set(reference.data, checkpoint.classes, spec.canvas, reference.pictures)
+    return checkpoint, labelled_set(reference.data, checkpoint.classes, spec.canvas, reference.pictures)
+
+
+def _measured(
+    spec: Spec,
+    checkpoint: weights.Checkpoint,
+    pictures: LabelledSet,
+    engines: Mapping[Precision, bytes],
+    progress: Callable[[int, int], None],
+) -> dict[str, Score]:
     post = postprocess_onnx(spec)
     predictors: dict[str, Predict] = {_NAME: in_torch(checkpoint, spec)}
     for variant, engine in engines.items():
