@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import av
 import pytest
-from conftest import moving_square, write_clip
+from conftest import PATIENCE_S, moving_square, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from clients.inference.memory import MemoryTransport
 from clients.lane import Lane
 from clients.pipeline import Pipeline
 from clients.shares import TierLimits
+from clients.sources import decoder
 from clients.sources.decoder import Decoding, Skip
 from clients.sources.file import FileSource, Timing
 from clients.sources.skipping import Skipping
@@ -88,6 +90,22 @@ def test_who_may_not_skip_decodes_everything(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mp4", moving_square(150), options=QUICK | {"bf": "2"})
     decoding = Decoding()
     assert len(list(FileSource("cam", path, decoding=decoding).frames(instant()))) == 150 == decoding.tally.packets
+
+
+def test_no_more_cameras_than_cores_decode_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its core taken a camera waits, decoding nothing; given back, it decodes all of its pictures."""
+    path = write_clip(tmp_path / "clip.mp4", moving_square(25))
+    core = threading.BoundedSemaphore(1)
+    monkeypatch.setattr(decoder, "_cores", core)
+    seen: list[object] = []
+    camera = threading.Thread(target=lambda: seen.extend(FileSource("cam", path).frames(instant())))
+    with core:
+        camera.start()
+        camera.join(1)
+        assert (camera.is_alive(), seen) == (True, [])
+    camera.join(PATIENCE_S)
+    assert len(seen) == 25
+    assert core.acquire(blocking=False), "given back"
 
 
 def run(skipping: Skipping, needed: list[bool], turns_per_s: float, start_s: float, seconds: float) -> list[bool]:

@@ -1,12 +1,15 @@
 """The decoder of one camera: on the CPU or on NVDEC, patient with damaged packets, nothing uncounted.
 
-On the CPU: one thread, no delay of its own. What NVDEC cannot do, or no longer does, goes on on the CPU; a camera that
-insists on CUDA fails, or is connected anew, instead.
+On the CPU: one thread, no delay of its own, and no more cameras at once than there are cores. What NVDEC cannot do, or
+no longer does, goes on on the CPU; a camera that insists on CUDA fails, or is connected anew, instead.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -30,6 +33,8 @@ _MAX_BAD_PACKETS = 100  # in a row, before the camera is given up
 _MAX_BAD_ON_CUDA = 25  # in a row, before the CPU takes over
 _UNTIMED = ("h264", "hevc")  # raw streams: without times cuvid's frames could not be told apart
 _PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive; the halves of an interlaced picture belong together
+# as many cameras as cores decode at once: docs/decisions/0024-as-many-decode-as-there-are-cores.md
+_cores = threading.BoundedSemaphore(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
 log = logging.getLogger(__name__)
 
 
@@ -94,7 +99,8 @@ class CpuEngine:
         """The frames that the packet completes. Raises av.FFmpegError."""
         if arrival_ns is not None:
             packet.opaque = arrival_ns
-        return [image for image in packet.decode() if isinstance(image, av.VideoFrame)]
+        with _cores:
+            return [image for image in packet.decode() if isinstance(image, av.VideoFrame)]
 
 
 class Decoding:
