@@ -157,12 +157,11 @@ def test_impossible_wishes_are_one_line(profile: GpuProfile, tmp_path: Path) -> 
 
 def test_a_few_cameras_run_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Decoded, sent, answered, judged: every frame seen is accounted for and every answer is the camera's own."""
-    code = loadtest.main(["fifty", "--cameras", "3", "--seconds", "4", "--demand", "5", "--out", str(tmp_path)])
+    slow = ["--time-scale", "8"]  # its queues wait as much longer: a busy machine must not make it refuse frames
+    code = loadtest.main(["fifty", "--cameras", "3", "--seconds", "4", "--demand", "5", "--out", str(tmp_path), *slow])
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
-    # at a T4's own speed a machine busy with other tests may have a request refused: counted, and told by the exit code
-    assert code == (report["errors"] > 0)
-    assert (report["cameras"], report["cross_talk"]) == (3, 0)
-    assert report["errors"] <= report["inferences"] // 5
+    assert code == 0
+    assert (report["cameras"], report["cross_talk"], report["errors"]) == (3, 0, 0)
     assert report["frames_decoded"] == report["inferences"] + sum(report["frames_skipped"].values()) > 100
     assert report["inferences"] >= 3 * 5
     assert report["kind"] == "emulated"
